@@ -1,0 +1,676 @@
+"""Composed datasets: recordings side by side, their classes, partitions and pairings, as dense frames or events.
+
+`DoubleNMNIST` and `DoubleASLDVS` are the benchmark; `compose` makes the like of any labelled source, at any arity. Drawing
+episodes is left to `metaevents.episodes`.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, cached_property
+from itertools import product
+from math import perm, prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from metaevents import decoded
+from metaevents.archive import Archive, ArchiveHeader, build
+from metaevents.draws import Draws, Streams
+from metaevents.errors import ArchiveError, MissingError, UsageError
+from metaevents.events import EVENT_DTYPE, Events, side_by_side
+from metaevents.kernels import accumulate, scatter
+from metaevents.sources.base import SIMULATED, RecordingRef, Source
+from metaevents.tasks import (
+    PAIRINGS,
+    PARTITION_RULES,
+    PARTITIONS,
+    Composition,
+    PartitionRule,
+    Protocol,
+    class_name,
+    get_spec,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+PathLike: TypeAlias = str | os.PathLike[str]
+ClassRef: TypeAlias = str | int
+
+class ComposedDataset:
+    """The classes of one split, each a tuple of component labels, with all samples that their recordings make.
+
+    Made by `DoubleNMNIST`, `DoubleASLDVS`, `load` and `compose`.
+
+    Attributes:
+        archive: the recordings.
+        protocol: geometry, splits, partitions, pairings.
+        split: "train", "val" or "test".
+        pairing: "all" (any left with any right) or "published" (the published loader's index arithmetic).
+        class_split: "published", "novel-components", or a name of the user's own.
+        classes: names of the split's classes, sorted.
+        components: class name -> component labels, left to right.
+        frame_shape: (T, P, H, W).
+        fingerprint: hex SHA-256 over recording contents, partition, splits and protocol version.
+        min_gap: least distance in file numbers between support and query of a class on a side.
+    """
+
+    ordering = "xytp"
+
+    def __init__(
+        self, archive: Archive, protocol: Protocol, split: str, pairing: str = "all", class_split: str = "published"
+    ) -> None:
+        if class_split not in protocol.splits:
+            raise UsageError(f"classes={class_split!r}; choose one of {', '.join(protocol.splits)}")
+        if split not in protocol.splits[class_split]:
+            raise UsageError(f"split={split!r}; choose one of {', '.join(protocol.splits[class_split])}")
+        if pairing not in PAIRINGS:
+            raise UsageError(f"pairing={pairing!r}; choose one of {', '.join(PAIRINGS)}")
+        if pairing not in protocol.pools:
+            raise UsageError(f"{protocol.name} has no published pairing; use pairing='all'")
+        if archive.labels != protocol.labels:
+            raise ArchiveError(f"{archive.path} has the labels {archive.labels}, {protocol.name} needs {protocol.labels}")
+        if archive.window_us < protocol.composition.window_us:
+            raise ArchiveError(
+                f"{archive.path} keeps {archive.window_us} us a recording, {protocol.name} needs "
+                f"{protocol.composition.window_us}; build it again with a longer window"
+            )
+        self.archive = archive
+        self.protocol = protocol
+        self.split = split
+        self.pairing = pairing
+        self.class_split = class_split
+        named = {class_name(components): components for components in protocol.splits[class_split][split]}
+        self.classes: tuple[str, ...] = tuple(sorted(named))
+        self.components = {name: named[name] for name in self.classes}
+        self.fingerprint = protocol.fingerprint(archive.contents)
+        partitions = protocol.pools[pairing][split]
+        labels = {label for components in named.values() for label in components}
+        self._pools = {label: archive.select(label, partitions) for label in sorted(labels)}
+
+    @property
+    def name(self) -> str:
+        return self.protocol.name
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int, int]:
+        return self.protocol.composition.frame_shape
+
+    @property
+    def min_gap(self) -> int:
+        return self.protocol.min_gap
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the recordings are simulated; nothing made of such ones enters the leaderboard."""
+        return self.archive.simulated
+
+    def __len__(self) -> int:
+        """The number of classes."""
+        return len(self.classes)
+
+    def __repr__(self) -> str:
+        return (
+            f"<{self.name} {self.split}: {len(self)} classes ({self.class_split}), pairing {self.pairing}, "
+            f"{self.archive.source}, frames {self.frame_shape}>"
+        )
+
+    def resolve(self, c: ClassRef) -> str:
+        """The name of a class given by its name or its index in `classes`.
+
+        Raises:
+            UsageError: no such class in this split.
+        """
+        if isinstance(c, str):
+            if c in self.components:
+                return c
+        else:
+            try:
+                return self.classes[operator.index(c)]
+            except (IndexError, TypeError):
+                pass
+        raise UsageError(
+            f"no class {c!r} among the {len(self)} of the {self.split} split; give a name such as {self.classes[0]!r} "
+            f"or an index from 0 to {len(self) - 1}"
+        )
+
+    def pool(self, label: str) -> np.ndarray:
+        """Archive indices of the recordings that a component label draws from here, in order of id; [k] int64."""
+        return self._pools[label]
+
+    def n_recordings(self, c: ClassRef) -> tuple[int, ...]:
+        """Recordings available to a class on each side, left to right."""
+        return tuple(len(self._pools[label]) for label in self.components[self.resolve(c)])
+
+    def recording_ids(self, c: ClassRef) -> tuple[tuple[str, ...], ...]:
+        """Ids of a class's recordings on each side, left to right, each in order: "Train/3/00012", "a/a_0001"."""
+        ids = self.archive.ids
+        return tuple(tuple(ids[i] for i in self._pools[label]) for label in self.components[self.resolve(c)])
+
+    def frames(self, c: ClassRef, *sides: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """One composed sample as event counts.
+
+        Parameters:
+            c: class name or index.
+            sides: for each side, left to right, the place of the recording in `recording_ids(c)`.
+            dtype: float32 by default; uint8 saturates at 255, float16 at 65,504.
+
+        Returns:
+            [T, P, H, W] dense tensor of event counts; P = 0 is OFF, 1 is ON.
+
+        Raises:
+            UsageError: no such class or recording.
+        """
+        return self.stack_frames([self._recordings(c, sides)], dtype=dtype)[0]
+
+    def events(self, c: ClassRef, *sides: int, downsampled: bool = True) -> Events:
+        """One composed sample as events, sorted by t (microseconds from the start of the recordings).
+
+        Parameters:
+            c, sides: as for `frames`.
+            downsampled: on the grid of `frames`; False keeps the pixels of the crop (64 x 32, 480 x 180).
+
+        Returns:
+            [N] structured array (x, y, t, p) of `metaevents.events.EVENT_DTYPE`.
+        """
+        return self.sample_events(self._recordings(c, sides), downsampled=downsampled)
+
+    def _recordings(self, c: ClassRef, sides: Sequence[int]) -> tuple[int, ...]:
+        name = self.resolve(c)
+        components = self.components[name]
+        if len(sides) != len(components):
+            raise UsageError(f"class {name!r} has {len(components)} sides, got {len(sides)} indices; give one a side")
+        chosen = []
+        for side, (label, place) in enumerate(zip(components, sides, strict=True)):
+            pool = self._pools[label]
+            if not 0 <= operator.index(place) < len(pool):
+                raise UsageError(
+                    f"class {name!r} has {len(pool)} recordings on side {side}, got index {place}; "
+                    f"give one from 0 to {len(pool) - 1}"
+                    if len(pool)
+                    else f"{self.archive.path} has no recording of {label!r} for the {self.split} split of {self.name}"
+                )
+            chosen.append(int(pool[place]))
+        return tuple(chosen)
+
+    # What episodes are made of: samples given by archive indices, one a side.
+
+    def name_samples(self, samples: Iterable[Sequence[int]]) -> tuple[tuple[str, ...], ...]:
+        """The recording ids of samples, left to right."""
+        ids = self.archive.ids
+        return tuple([tuple([ids[i] for i in sample]) for sample in samples])
+
+    def stack_frames(self, samples: Sequence[Sequence[int]], dtype: torch.dtype | None = None) -> torch.Tensor:
+        """Samples as event counts; see `frames`.
+
+        Parameters:
+            samples: for each sample the archive index of every side's recording.
+
+        Returns:
+            [n, T, P, H, W] in memory of its own.
+        """
+        import torch
+
+        out = np.empty((len(samples), prod(self.frame_shape)), _numpy_dtype(dtype))
+        columns = self._cells
+        step = self.protocol.composition.side_shape[1]
+        table = _values(columns.largest, out.dtype)
+        # The kernel knows no float16; it moves the bits.
+        view = out.view(np.uint16) if out.dtype == np.float16 else out
+        scatter(view, columns["cell"], columns["count"], *columns.spans(samples), step, table.view(view.dtype))
+        return torch.from_numpy(out.reshape(len(samples), *self.frame_shape))
+
+    def stack_sums(self, samples: Sequence[Sequence[int]], dtype: torch.dtype | None = None) -> torch.Tensor:
+        """Samples as counts summed over the window, without building the time axis; [n, P, H, W]."""
+        import torch
+
+        grid = self.frame_shape[1:]
+        columns = self._cells
+        total = np.zeros((len(samples), prod(grid)), np.int64)
+        step = self.protocol.composition.side_shape[1]
+        accumulate(total, columns["cell"], columns["count"], *columns.spans(samples), step)
+        out = np.minimum(total, _largest_value(_numpy_dtype(dtype))).astype(_numpy_dtype(dtype))
+        return torch.from_numpy(out.reshape(len(samples), *grid))
+
+    def sample_events(self, recordings: Sequence[int], downsampled: bool = True) -> Events:
+        """One sample as events; see `events`. `recordings` are archive indices, one a side."""
+        composition = self.protocol.composition
+        sides = [self._recording_events(index) for index in recordings]
+        width = composition.crop[0]
+        if downsampled:
+            width //= composition.downsample
+            for side in sides:
+                side["x"] //= composition.downsample
+                side["y"] //= composition.downsample
+        return side_by_side(sides, width)
+
+    def _recording_events(self, index: int) -> Events:
+        columns = self._events
+        part = slice(columns.offset[index], columns.offset[index + 1])
+        events = np.empty(part.stop - part.start, EVENT_DTYPE)
+        for name in ("x", "y", "t", "p"):
+            events[name] = columns[name][part]
+        return events
+
+    @cached_property
+    def _cells(self) -> decoded.Columns:
+        return decoded.cells(self.archive, self.protocol.composition, self.fingerprint)
+
+    @cached_property
+    def _events(self) -> decoded.Columns:
+        return decoded.events(self.archive, self.protocol.composition, self.fingerprint)
+
+    def prepare(self, representation: str = "frames", progress: bool | None = None) -> None:
+        """Decode the archive now, so that no worker has to; the first use does it otherwise."""
+        if representation == "events":
+            _ = self._events
+        else:
+            _ = self._cells
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A mapping does not travel to another process; it is opened there anew.
+        return {name: value for name, value in vars(self).items() if name not in ("_cells", "_events")}
+
+    def as_classification(
+        self, pairs_per_class: int, seed: int, dtype: torch.dtype | None = None
+    ) -> ClassificationDataset:
+        """The split as ordinary supervised data: the same number of different samples a class, drawn once.
+
+        Parameters:
+            pairs_per_class: samples a class; item i belongs to class i // pairs_per_class.
+            seed: draws the pairs; the same seed gives the same pairs everywhere.
+
+        Returns:
+            A map-style torch dataset of (frames [T, P, H, W], class index int), with `samples`, the ids of every item.
+
+        Raises:
+            UsageError: a class has fewer different pairs.
+        """
+        return _classification(self, pairs_per_class, seed, dtype)
+
+
+class DoubleDataset(ComposedDataset):
+    """A composed dataset of two recordings a sample, left and right."""
+
+    def frames(  # type: ignore[override]
+        self, c: ClassRef, left: int, right: int, dtype: torch.dtype | None = None
+    ) -> torch.Tensor:
+        """One composed sample as event counts [T, P, H, W]; see `ComposedDataset.frames`."""
+        return super().frames(c, left, right, dtype=dtype)
+
+    def events(  # type: ignore[override]
+        self, c: ClassRef, left: int, right: int, downsampled: bool = True
+    ) -> Events:
+        """One composed sample as events, sorted by t (microseconds); see `ComposedDataset.events`."""
+        return super().events(c, left, right, downsampled=downsampled)
+
+
+class _BuiltIn(DoubleDataset):
+    dataset: str
+
+    def __init__(
+        self,
+        root: PathLike,
+        split: str = "train",
+        *,
+        pairing: str = "all",
+        classes: str = "published",
+        download: bool = False,
+    ) -> None:
+        archive = open_archive(self.dataset, root, download=download)
+        spec = get_spec(self.dataset, archive.protocol_version)
+        protocol = spec.protocol(simulated=archive.simulated)
+        super().__init__(archive, protocol, split, pairing, classes)
+        if self.fingerprint != archive.fingerprint:
+            raise ArchiveError(
+                f"{archive.path} has the fingerprint {archive.fingerprint[:16]}..., its contents and protocol "
+                f"{protocol.version} give {self.fingerprint[:16]}...; build it again"
+            )
+
+
+class DoubleNMNIST(_BuiltIn):
+    """Double N-MNIST: 100 classes of two digits side by side, frames (100, 2, 16, 32).
+
+    Parameters:
+        root: the folder that holds double-nmnist.h5, or the path of such a file.
+        split: "train" (64 classes), "val" (16) or "test" (20); 16, 9 and 9 with novel components.
+        pairing: "all" is the benchmark; "published" reproduces the published loader's pairing with its leaks.
+        classes: "published", or "novel-components": test digits that training never saw.
+        download: fetch the recordings and build the archive where it is missing.
+
+    Raises:
+        MissingError: no archive, and `download` is not given; names the two commands that make it.
+        ArchiveError: a file that is no whole archive of this dataset.
+        UsageError: a split, pairing or class split that does not exist.
+    """
+
+    dataset = "double-nmnist"
+
+
+class DoubleASLDVS(_BuiltIn):
+    """Double ASL-DVS: 576 classes of two sign-language letters side by side, frames (100, 2, 30, 80).
+
+    Parameters and errors as for `DoubleNMNIST`; 369, 92 and 115 classes, 169, 25 and 36 with novel components.
+    """
+
+    dataset = "double-asl-dvs"
+
+
+BUILT_IN: Mapping[str, type[_BuiltIn]] = {cls.dataset: cls for cls in (DoubleNMNIST, DoubleASLDVS)}
+
+
+def load(
+    name: str,
+    root: PathLike,
+    split: str = "train",
+    *,
+    pairing: str = "all",
+    classes: str = "published",
+    download: bool = False,
+) -> DoubleDataset:
+    """A built-in dataset by its name, "double-nmnist" or "double-asl-dvs"; options as for `DoubleNMNIST`.
+
+    Raises:
+        UsageError: no dataset of that name.
+    """
+    return BUILT_IN[get_spec(name).name](root, split, pairing=pairing, classes=classes, download=download)
+
+
+def archive_path(name: str, root: PathLike) -> Path:
+    """Where the archive of a built-in dataset is: `root` itself where it is a file, `root/<name>.h5` otherwise."""
+    path = Path(root).expanduser()
+    return path if path.is_file() or path.suffix in (".h5", ".hdf5") else path / f"{name}.h5"
+
+
+def open_archive(name: str, root: PathLike, *, download: bool = False) -> Archive:
+    """The archive of a built-in dataset, made first where it is missing and `download` is given."""
+    spec = get_spec(name)
+    path = archive_path(name, root)
+    if not path.exists():
+        folder = path.parent
+        if not download:
+            raise MissingError(
+                f"no archive {path}; make it with `metaevents download {spec.recordings['folder']} --root {folder}` and "
+                f"`metaevents build {name} --root {folder}`, or pass download=True"
+            )
+        from metaevents.fetch import fetch_recordings
+
+        build_archive(name, path, open_source(name, fetch_recordings(spec.recordings, folder)))
+    archive = Archive(path)
+    if archive.dataset != name:
+        raise ArchiveError(f"{path} is an archive of {archive.dataset}, expected {name}; give the other file")
+    return archive
+
+
+def open_source(name: str, folder: PathLike) -> Source:
+    """The recordings of a built-in dataset in a folder of the official layout."""
+    from metaevents.sources import ASLDVS, NMNIST
+
+    readers: Mapping[str, Callable[[PathLike], Source]] = {"nmnist": NMNIST, "asl-dvs": ASLDVS}
+    return readers[get_spec(name).recordings["folder"]](folder)
+
+
+def build_archive(
+    name: str, path: PathLike, source: Source, *, jobs: int = 1, force: bool = False, progress: bool | None = None
+) -> Path:
+    """Write the archive of a built-in dataset from its recordings; see `metaevents.archive.build`."""
+    spec = get_spec(name)
+    protocol = spec.protocol(simulated=source.name == SIMULATED)
+    header = _header(protocol, spec.recordings["licence"], spec.recordings["citation"])
+    return build(source, path, header, spec.partition_rule, jobs=jobs, force=force, progress=progress)
+
+
+def verify_protocol(archive: Archive) -> list[str]:
+    """Partition, classes and fingerprint of a built-in dataset's archive recomputed; a line for each thing checked.
+
+    Raises:
+        ArchiveError: whatever does not agree.
+    """
+    if archive.dataset not in BUILT_IN:
+        return [f"fingerprint: {archive.fingerprint} (of {archive.dataset}, not recomputed: its protocol is its maker's)"]
+    spec = get_spec(archive.dataset, archive.protocol_version)
+    table = archive.table
+    for index, id in enumerate(archive.ids):
+        folder = id.split("/")[0] if id.count("/") == 2 else ""
+        ref = RecordingRef(id, archive.labels[table["label"][index]], folder, int(table["number"][index]), "")
+        expected = spec.partition_rule(ref, int(table["position"][index]), int(table["files"][index]))
+        if expected != PARTITIONS[table["partition"][index]]:
+            raise ArchiveError(f"{archive.path}: recording {id} is not in its partition, {expected}; build it again")
+    fingerprint = spec.protocol(simulated=archive.simulated).fingerprint(archive.contents)
+    if fingerprint != archive.fingerprint:
+        raise ArchiveError(
+            f"{archive.path}: the fingerprint is {archive.fingerprint}, its contents give {fingerprint}; build it again"
+        )
+    return [f"partition: every recording is where protocol version {spec.protocol_version} puts it", f"fingerprint: {fingerprint}"]
+
+
+def _header(protocol: Protocol, licence: str, citation: str) -> ArchiveHeader:
+    return ArchiveHeader(
+        dataset=protocol.name,
+        protocol_version=protocol.version or 0,
+        window_us=protocol.composition.window_us,
+        licence=licence,
+        citation=citation,
+        fingerprint=protocol.fingerprint,
+    )
+
+
+def compose(
+    source: Source | Archive | PathLike,
+    arity: int = 2,
+    *,
+    split: str = "train",
+    name: str | None = None,
+    root: PathLike | None = None,
+    splits: Mapping[str, Iterable[str | Sequence[str]]] | None = None,
+    partition: str | PartitionRule | None = None,
+    crop: tuple[int, int] | None = None,
+    downsample: int = 1,
+    window_us: int = 100_000,
+    bins: int = 100,
+    min_gap: int = 0,
+    jobs: int = 1,
+    licence: str = "",
+    citation: str = "",
+    progress: bool | None = None,
+) -> ComposedDataset:
+    """A dataset of one's own: `arity` recordings of any labelled source side by side.
+
+    Parameters:
+        source: recordings (`metaevents.sources`), or an archive of them (its path, or opened).
+        arity: recordings in a sample.
+        split: "train", "val" or "test".
+        name: names the dataset and its archive.
+        root: the folder for the archive `<name>.h5`, built when missing; not needed where `source` is an archive.
+        splits: split -> its classes, each a name ("357") or a tuple of labels; by default every class is in each split.
+        partition: which recordings train, validate and test: a name from `metaevents.tasks.PARTITION_RULES`, or a
+            function (recording, position, files) -> split; "blocks-60-20-20" by default. An archive has its own.
+        crop: (width, height) kept of a recording, pixels; the whole sensor by default.
+        downsample: both axes are divided by it.
+        window_us, bins: microseconds kept from a recording's first event, and time bins over them.
+        min_gap: least distance in file numbers between support and query of a class on a side.
+        jobs: processes that read the source.
+        licence, citation: of the recordings, for the archive.
+
+    Returns:
+        A `DoubleDataset` for arity 2, a `ComposedDataset` otherwise; `EpisodeLoader` takes both.
+
+    Raises:
+        UsageError: numbers or names that do not fit together, or an archive of other recordings under that name.
+    """
+    recordings = Archive(source) if isinstance(source, (str, os.PathLike)) else source
+    labels = tuple(recordings.labels)
+    protocol = Protocol(
+        name=name or f"{recordings.dataset if isinstance(recordings, Archive) else recordings.name}-x{arity}",
+        version=None,
+        labels=labels,
+        composition=Composition(arity, crop or recordings.sensor_size, downsample, window_us, bins),
+        splits={"published": _user_splits(splits, labels, arity)},
+        pools={"all": {part: (part,) for part in PARTITIONS}},
+        published=None,
+        min_gap=min_gap,
+        partition="as archived",
+    )
+    if isinstance(recordings, Archive):
+        if partition is not None:
+            raise UsageError(f"partition given for the archive {recordings.path}, which has its own; give the source instead")
+        archive = recordings
+    else:
+        if root is None:
+            raise UsageError("compose was given recordings but no root; give root=FOLDER to keep their archive in")
+        header = _header(protocol, licence, citation)
+        path = Path(root).expanduser() / f"{protocol.name}.h5"
+        if not path.exists():
+            build(recordings, path, header, _partition_rule(partition), jobs=jobs, progress=progress)
+        archive = Archive(path)
+        if archive.source != recordings.name or archive.labels != labels or archive.sensor_size != recordings.sensor_size:
+            raise UsageError(f"{path} holds other recordings ({archive.source}); give another name or root, or remove it")
+    return (DoubleDataset if arity == 2 else ComposedDataset)(archive, protocol, split)
+
+
+def _partition_rule(partition: str | PartitionRule | None) -> PartitionRule:
+    if callable(partition):
+        return partition
+    chosen = partition or "blocks-60-20-20"
+    if chosen not in PARTITION_RULES:
+        raise UsageError(f"partition={chosen!r}; choose one of {', '.join(PARTITION_RULES)} or give a function")
+    return PARTITION_RULES[chosen]
+
+
+def _user_splits(
+    splits: Mapping[str, Iterable[str | Sequence[str]]] | None, labels: tuple[str, ...], arity: int
+) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """The user's classes as tuples of labels; by default every class in each split."""
+    every = {class_name(components): components for components in product(labels, repeat=arity)}
+    if splits is None:
+        return dict.fromkeys(PARTITIONS, tuple(every.values()))
+    if unknown := sorted(set(splits) - set(PARTITIONS)):
+        raise UsageError(f"splits has the keys {', '.join(unknown)}; use {', '.join(PARTITIONS)}")
+    out = {}
+    for split, classes in splits.items():
+        names = [c if isinstance(c, str) else class_name(c) for c in classes]
+        if wrong := [name for name in names if name not in every]:
+            raise UsageError(f"class {wrong[0]!r} of the {split} split is not {arity} of the labels {', '.join(labels)}")
+        if len(set(names)) != len(names):
+            raise UsageError(f"the {split} split names a class twice; give each once")
+        out[split] = tuple(every[name] for name in names)
+    return out
+
+
+# --- samples --------------------------------------------------------------------------------------------------------
+
+
+def _numpy_dtype(dtype: torch.dtype | None) -> np.dtype[Any]:
+    """The numpy dtype of a frame dtype, float32 by default."""
+    import torch
+
+    known = {None: np.float32, torch.float32: np.float32, torch.float16: np.float16, torch.uint8: np.uint8}
+    if dtype not in known:
+        raise UsageError(f"dtype={dtype}; choose torch.float32, torch.float16 or torch.uint8")
+    return np.dtype(known[dtype])
+
+
+def _largest_value(dtype: np.dtype[Any]) -> int:
+    """The largest count that a frame dtype holds; larger ones are written as this, and never wrap."""
+    return int(np.iinfo(dtype).max if dtype.kind == "u" else np.finfo(dtype).max if dtype.itemsize == 2 else 1 << 53)
+
+
+@cache
+def _values(largest: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """The value that a frame cell gets for every count from 0 to `largest`."""
+    return np.minimum(np.arange(largest + 1), _largest_value(dtype)).astype(dtype)
+
+
+def alike(components: Sequence[str]) -> dict[str, list[int]]:
+    """Label -> the sides that it stands on."""
+    sides: dict[str, list[int]] = {}
+    for side, label in enumerate(components):
+        sides.setdefault(label, []).append(side)
+    return sides
+
+
+def _classification(
+    dataset: ComposedDataset, pairs_per_class: int, seed: int, dtype: torch.dtype | None
+) -> ClassificationDataset:
+    if pairs_per_class < 1:
+        raise UsageError(f"pairs_per_class={pairs_per_class}; give at least 1")
+    key = ["classification", dataset.fingerprint, dataset.split, dataset.pairing, dataset.class_split, pairs_per_class, seed]
+    streams = Streams(key)
+    samples: list[tuple[int, ...]] = []
+    for index, name in enumerate(dataset.classes):
+        draws = streams(index)
+        if dataset.pairing == "published":
+            samples += published_samples(dataset, name, draws, pairs_per_class)
+        else:
+            samples += _different_samples(dataset, name, draws, pairs_per_class)
+    return ClassificationDataset(dataset, samples, pairs_per_class, dtype)
+
+
+def _different_samples(dataset: ComposedDataset, name: str, draws: Draws, k: int) -> list[tuple[int, ...]]:
+    """`k` different samples of a class, uniform over all in which no recording stands on two sides."""
+    pools = [dataset.pool(label) for label in dataset.components[name]]
+    sides = alike(dataset.components[name])
+    available = prod(perm(len(dataset.pool(label)), len(places)) for label, places in sides.items())
+    if k > available:
+        raise UsageError(f"class {name!r} has {available} different samples, got pairs_per_class={k}; give at most that")
+    total = prod(len(pool) for pool in pools)
+    chosen: dict[tuple[int, ...], None] = {}
+    while len(chosen) < k:
+        places = np.unravel_index(draws.below(total), [len(pool) for pool in pools])
+        sample = tuple(int(pool[place]) for pool, place in zip(pools, places, strict=True))
+        if len(set(sample)) == len(sample):
+            chosen[sample] = None
+    return list(chosen)
+
+
+def published_samples(dataset: ComposedDataset, name: str, draws: Draws, k: int) -> list[tuple[int, ...]]:
+    """`k` samples of a class by the published loader's index arithmetic, keys distinct; an index beyond the pool wraps."""
+    published = dataset.protocol.published
+    if published is None:
+        raise UsageError(f"{dataset.name} has no published pairing; use pairing='all'")
+    if k > published.keys:
+        raise UsageError(f"published pairing has {published.keys} keys a class, {k} samples asked for; ask for fewer")
+    pools = [dataset.pool(label) for label in dataset.components[name]]
+    divisor = published.divisor[dataset.split]
+    samples = []
+    for key in draws.choose(range(published.keys), k):
+        left, right = divmod(key, divisor)
+        samples.append((int(pools[0][left % len(pools[0])]), int(pools[1][right % len(pools[1])])))
+    return samples
+
+
+class ClassificationDataset:
+    """A split as supervised data; a map-style torch dataset of (frames [T, P, H, W], class index).
+
+    Attributes:
+        classes: class names; an item's label is an index into them.
+        samples: the archive indices of every item's recordings, one a side.
+    """
+
+    def __init__(
+        self,
+        dataset: ComposedDataset,
+        samples: Sequence[tuple[int, ...]],
+        pairs_per_class: int,
+        dtype: torch.dtype | None,
+    ) -> None:
+        self.dataset = dataset
+        self.classes = dataset.classes
+        self.samples = samples
+        self._pairs_per_class = pairs_per_class
+        self._dtype = dtype
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        index = range(len(self))[index]
+        return self.dataset.stack_frames([self.samples[index]], dtype=self._dtype)[0], index // self._pairs_per_class
+
+    def ids(self, index: int) -> tuple[str, ...]:
+        """The recording ids of an item, left to right."""
+        return self.dataset.name_samples([self.samples[index]])[0]

@@ -1,0 +1,558 @@
+"""N-way K-shot episodes: the sampler, the loader, and the episode that a learner gets.
+
+Episode i is a pure function of (fingerprint, split, pairing, classes, ways, shots, queries, seed, i): the same for any number
+of workers, any rank, any start, any platform. How a learner is scored on episodes is left to `metaevents.benchmark`.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from metaevents.double import ComposedDataset, alike, published_samples
+from metaevents.draws import Draws, Streams
+from metaevents.errors import UsageError
+from metaevents.tasks import digest_json
+
+if TYPE_CHECKING:
+    import torch
+
+STREAM_VERSION = 1
+LAYOUTS = ("TPHW", "TPWH")
+
+Sample: TypeAlias = tuple[int, ...]
+SampleIds: TypeAlias = tuple[str, ...]
+
+
+@dataclass
+class Episode:
+    """One task, or a batch of tasks where the loader has a batch size (then every field gains a leading task axis).
+
+    Attributes:
+        support_x: [ways * shots, T, P, H, W] event counts; [.., P, H, W] for sums; a list of event arrays for events.
+        support_y: [ways * shots] int64 labels, class by class.
+        query_x: [ways * queries, T, P, H, W], as support_x.
+        query_y: [ways * queries] int64 labels, in random order.
+        classes: class names; the position is the label.
+        support_ids, query_ids: the (left id, right id) of every sample, in the order of the tensors.
+        index: the episode's place in the loader's stream.
+    """
+
+    support_x: Any
+    support_y: torch.Tensor
+    query_x: Any
+    query_y: torch.Tensor
+    classes: tuple[Any, ...]
+    support_ids: tuple[Any, ...]
+    query_ids: tuple[Any, ...]
+    index: int | tuple[int, ...]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Episode:
+        """The episode with its tensors on a device; lists of events stay where they are."""
+
+        def move(value: Any) -> Any:
+            return value.to(device, non_blocking=non_blocking) if hasattr(value, "to") else value
+
+        return self._map(move)
+
+    def pin_memory(self) -> Episode:
+        """The episode with its tensors in page-locked memory, from which a GPU copies without waiting."""
+        return self._map(lambda value: value.pin_memory() if hasattr(value, "pin_memory") else value)
+
+    def _map(self, change: Callable[[Any], Any]) -> Episode:
+        names = ("support_x", "support_y", "query_x", "query_y")
+        return replace(self, **{name: change(getattr(self, name)) for name in names})
+
+    def as_torchmeta(self) -> dict[str, tuple[Any, torch.Tensor]]:
+        """{"train": (x, y), "test": (x, y)}, the form of torchmeta's and learn2learn's examples."""
+        return {"train": (self.support_x, self.support_y), "test": (self.query_x, self.query_y)}
+
+    def numpy(self) -> dict[str, Any]:
+        """{"support_x", "support_y", "query_x", "query_y"} as numpy arrays, for JAX and others."""
+
+        def array(value: Any) -> Any:
+            return value.detach().cpu().numpy() if hasattr(value, "detach") else value
+
+        return {name: array(getattr(self, name)) for name in ("support_x", "support_y", "query_x", "query_y")}
+
+    def digest(self) -> str:
+        """Hex SHA-256 over classes in label order, sample ids in order and labels; no event data."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return digest_json(
+            {
+                "classes": named["classes"],
+                "support_ids": named["support_ids"],
+                "query_ids": named["query_ids"],
+                "support_y": named["support_y"].tolist(),
+                "query_y": named["query_y"].tolist(),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What an episode consists of, before any event is read.
+
+    Attributes:
+        classes: class names; the position is the label.
+        support, query: archive indices of every sample's recordings, one a side.
+        support_y, query_y: labels.
+    """
+
+    classes: tuple[str, ...]
+    support: tuple[Sample, ...]
+    support_y: tuple[int, ...]
+    query: tuple[Sample, ...]
+    query_y: tuple[int, ...]
+
+
+class EpisodeSampler:
+    """Draws episodes of one dataset, by number.
+
+    With pairing "all", a recording of a class is in the support or in the query, on whichever side, and at most once on a side;
+    no sample has one recording twice; support and query lie at least `dataset.min_gap` file numbers apart.
+
+    Parameters:
+        dataset: the split.
+        ways, shots, queries: classes an episode; support and query samples a class.
+        seed: names the stream.
+
+    Raises:
+        UsageError: a number below 1, more ways than classes, or too few recordings, with the numbers and what would fit.
+    """
+
+    def __init__(self, dataset: ComposedDataset, ways: int, shots: int, queries: int, seed: int) -> None:
+        for name, value in {"ways": ways, "shots": shots, "queries": queries}.items():
+            if value < 1:
+                raise UsageError(f"{name}={value}; give at least 1")
+        if ways > len(dataset):
+            raise UsageError(
+                f"ways={ways}, but the {dataset.split} split of {dataset.name} has {len(dataset)} classes; give at most that"
+            )
+        self.dataset, self.ways, self.shots, self.queries = dataset, ways, shots, queries
+        self._draw_class: Callable[[str, Draws], tuple[list[Sample], list[Sample]]]
+        if dataset.pairing == "published":
+            self._check_published()
+            self._draw_class = self._draw_published
+        else:
+            self._pools = {
+                label: _Pool(dataset, label) for label in sorted({l for c in dataset.components.values() for l in c})
+            }
+            self._sides = {name: alike(components) for name, components in dataset.components.items()}
+            self._check_numbers()
+            self._draw_class = self._draw_all
+        self._streams = Streams(
+            {
+                "stream": STREAM_VERSION,
+                "fingerprint": dataset.fingerprint,
+                "split": dataset.split,
+                "pairing": dataset.pairing,
+                "classes": dataset.class_split,
+                "ways": ways,
+                "shots": shots,
+                "queries": queries,
+                "seed": seed,
+            }
+        )
+
+    def __call__(self, index: int) -> Draw:
+        """Episode `index`, from 0."""
+        draws = self._streams(index)
+        classes = tuple(draws.choose(self.dataset.classes, self.ways))
+        support: list[Sample] = []
+        query: list[Sample] = []
+        for name in classes:
+            own_support, own_query = self._draw_class(name, draws)
+            support += own_support
+            query += own_query
+        order = draws.choose(range(len(query)), len(query))
+        return Draw(
+            classes=classes,
+            support=tuple(support),
+            support_y=tuple(i // self.shots for i in range(len(support))),
+            query=tuple(query[i] for i in order),
+            query_y=tuple(i // self.queries for i in order),
+        )
+
+    # Pairing "published": distinct keys, nothing else.
+
+    def _draw_published(self, name: str, draws: Draws) -> tuple[list[Sample], list[Sample]]:
+        samples = published_samples(self.dataset, name, draws, self.shots + self.queries)
+        return samples[: self.shots], samples[self.shots :]
+
+    def _check_published(self) -> None:
+        published = self.dataset.protocol.published
+        if published is not None and self.shots + self.queries > published.keys:
+            raise UsageError(
+                f"shots={self.shots} and queries={self.queries} need {self.shots + self.queries} keys a class, published "
+                f"pairing has {published.keys}; give at most that together"
+            )
+        empty = sorted({l for c in self.dataset.components.values() for l in c if not len(self.dataset.pool(l))})
+        if empty:
+            raise UsageError(
+                f"{self.dataset.archive.path} has no recordings of {', '.join(empty)} for the {self.dataset.split} split; "
+                "build it from more recordings"
+            )
+
+    # Pairing "all": for each label of a class its recordings are divided into some for the support and some for the query,
+    # and each side draws from its part.
+
+    def _draw_all(self, name: str, draws: Draws) -> tuple[list[Sample], list[Sample]]:
+        width = len(self.dataset.components[name])
+        support: list[list[int]] = [[]] * width
+        query: list[list[int]] = [[]] * width
+        for label, sides in self._sides[name].items():
+            for_support, for_query = self._pools[label].divide(self.shots, self.queries, len(sides), draws)
+            for side, chosen in zip(sides, _rows(for_support, self.shots, len(sides), draws), strict=True):
+                support[side] = chosen
+            for side, chosen in zip(sides, _rows(for_query, self.queries, len(sides), draws), strict=True):
+                query[side] = chosen
+        return list(zip(*support, strict=True)), list(zip(*query, strict=True))
+
+    def _check_numbers(self) -> None:
+        """Refuse numbers that some class cannot serve, saying which would fit."""
+        short = [name for name, sides in self._sides.items() if not self._fits(sides, self.shots, self.queries)]
+        if not short:
+            return
+        dataset = self.dataset
+        name = min(short, key=lambda name: min(dataset.n_recordings(name)))
+        have = dataset.n_recordings(name)
+        need = [0] * len(have)
+        for sides in self._sides[name].values():
+            for side in sides:
+                need[side] = max(len(sides), self.shots) + max(len(sides), self.queries)
+        fits = [queries for queries in range(self.queries, 0, -1) if self._all_fit(self.shots, queries)][:1]
+        gap = f", support and query {dataset.min_gap} file numbers apart" if dataset.min_gap > 1 else ""
+        advice = (
+            f"queries={fits[0]} would fit with shots={self.shots}"
+            if fits
+            else "shots=1 and queries=1 do not fit either; build the archive from more recordings"
+            if not self._all_fit(1, 1)
+            else "give fewer shots"
+        )
+        raise UsageError(
+            f"shots={self.shots} and queries={self.queries} need {tuple(need)} recordings a side{gap}, but {len(short)} of "
+            f"{len(dataset)} classes of the {dataset.split} split have fewer: {name!r} has {have}; {advice}"
+        )
+
+    def _all_fit(self, shots: int, queries: int) -> bool:
+        return all(self._fits(sides, shots, queries) for sides in self._sides.values())
+
+    def _fits(self, sides: Mapping[str, Sequence[int]], shots: int, queries: int) -> bool:
+        return all(self._pools[label].fits(shots, queries, len(places)) for label, places in sides.items())
+
+
+_TRIES = 32
+
+
+class _Pool:
+    """The recordings of one label, and how they are divided between support and query of a class."""
+
+    def __init__(self, dataset: ComposedDataset, label: str) -> None:
+        self.indices: list[int] = dataset.pool(label).tolist()
+        self.gap = dataset.min_gap
+        order = np.argsort(dataset.archive.table["number"][dataset.pool(label)], kind="stable")
+        self.numbers: np.ndarray = dataset.archive.table["number"][dataset.pool(label)][order].astype(np.int64)
+        self.by_number = [self.indices[i] for i in order]
+
+    def fits(self, shots: int, queries: int, sides: int) -> bool:
+        return self._sizes(shots, queries, sides) is not None
+
+    def _sizes(self, shots: int, queries: int, sides: int) -> tuple[int, int] | None:
+        """How many recordings support and query of a class draw from, or None where there are too few.
+
+        Each of `sides` alike sides wants recordings of its own; where they are scarce the sides share them, down to as many as
+        a side has samples.
+        """
+        n, least_support, least_query = len(self.indices), max(sides, shots), max(sides, queries)
+        if self.gap > 1:
+            wanted = ((sides * shots, sides * queries), (least_support, least_query))
+            return next((sizes for sizes in wanted if self._starts(*sizes)), None)
+        if n < least_support + least_query:
+            return None
+        support = min(max(n * shots // (shots + queries), least_support), sides * shots, n - least_query)
+        return support, min(n - support, sides * queries)
+
+    def divide(self, shots: int, queries: int, sides: int, draws: Draws) -> tuple[list[int], list[int]]:
+        """Recordings for the support and for the query of a class, disjoint and `gap` numbers apart."""
+        sizes = self._sizes(shots, queries, sides)
+        if sizes is None:
+            raise UsageError(f"{len(self.indices)} recordings are too few for shots={shots}, queries={queries}")
+        n_support, n_query = sizes
+        if self.gap <= 1:
+            chosen = draws.choose(self.indices, n_support + n_query)
+            return chosen[:n_support], chosen[n_support:]
+        for attempt in range(_TRIES + 1):
+            if attempt < _TRIES:
+                support = draws.choose(range(len(self.numbers)), n_support)
+            else:  # recordings are so few that the support must be neighbours, for the query to have room
+                starts = self._starts(n_support, n_query)
+                first = starts[draws.below(len(starts))]
+                support = draws.choose(range(first, first + n_support), n_support)
+            free = self._free(support)
+            if len(free) >= n_query:
+                break
+        query = draws.choose(free, n_query)
+        return [self.by_number[i] for i in support], [self.by_number[i] for i in query]
+
+    def _free(self, support: Sequence[int]) -> list[int]:
+        """Places of the recordings at least `gap` numbers away from every recording of the support."""
+        near = np.zeros(len(self.numbers) + 1, np.int64)
+        taken = self.numbers[list(support)]
+        np.add.at(near, np.searchsorted(self.numbers, taken - self.gap, side="right"), 1)
+        np.add.at(near, np.searchsorted(self.numbers, taken + self.gap, side="left"), -1)
+        free: list[int] = np.flatnonzero(np.cumsum(near[:-1]) == 0).tolist()
+        return free
+
+    def _starts(self, n_support: int, n_query: int) -> list[int]:
+        """Places at which `n_support` neighbours in order of number leave room for `n_query` others."""
+        last = len(self.numbers) - n_support
+        return [first for first in range(last + 1) if len(self._free(range(first, first + n_support))) >= n_query]
+
+
+def _rows(pool: Sequence[int], k: int, sides: int, draws: Draws) -> list[list[int]]:
+    """For each of `sides` alike sides `k` different recordings of a pool, such that no sample has one recording twice."""
+    rows = [list(pool[:k])]  # a pool comes in random order
+    while len(rows) < sides:
+        row = draws.choose(pool, k)
+        if all(a != b for other in rows for a, b in zip(row, other, strict=True)):
+            rows.append(row)
+    return rows
+
+
+_AHEAD = 32  # episodes planned at a time by who goes through the stream
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """An episode without its events."""
+
+    draw: Draw
+    support_ids: tuple[SampleIds, ...]
+    query_ids: tuple[SampleIds, ...]
+
+    @classmethod
+    def of(cls, dataset: ComposedDataset, draw: Draw) -> _Plan:
+        return cls(draw, dataset.name_samples(draw.support), dataset.name_samples(draw.query))
+
+
+class EpisodeLoader:
+    """Episodes of a dataset, by number or in order, in this process or in workers.
+
+    Parameters:
+        dataset: the split.
+        ways, shots, queries: classes an episode; support and query samples a class.
+        episodes: the length of the stream.
+        seed: names the stream; episode i depends on neither `episodes` nor the number of workers.
+        batch_size: tasks stacked along a leading axis; None gives single episodes.
+        num_workers: processes that prepare episodes; 0 prepares them here. The order is the same.
+        dtype: torch.float32 (default), float16 or uint8 (saturating at 255).
+        device: where the tensors go; for a GPU they are copied from pinned memory without waiting.
+        layout: "TPHW", or "TPWH", the published code's order of axes.
+        representation: "frames" [n, T, P, H, W]; "sum" [n, P, H, W], counts over the window; "events", a list of event arrays
+            on the grid of the frames.
+        transform: applied to every sample (a tensor, or an event array: tonic's transforms); frames and sums are stacked again.
+
+    Raises:
+        UsageError: numbers that do not fit the dataset, or an unknown layout, representation or dtype.
+    """
+
+    def __init__(
+        self,
+        dataset: ComposedDataset,
+        ways: int = 5,
+        shots: int = 1,
+        queries: int = 15,
+        episodes: int = 600,
+        seed: int = 0,
+        batch_size: int | None = None,
+        num_workers: int = 0,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        layout: str = "TPHW",
+        representation: str = "frames",
+        transform: Callable[[Any], Any] | None = None,
+    ) -> None:
+        for name, value, least in (
+            ("episodes", episodes, 0), ("seed", seed, 0), ("num_workers", num_workers, 0), ("batch_size", batch_size, 1),
+        ):  # fmt: skip
+            if value is not None and value < least:
+                raise UsageError(f"{name}={value}; give at least {least}")
+        if layout not in LAYOUTS:
+            raise UsageError(f"layout={layout!r}; choose one of {', '.join(LAYOUTS)}")
+        if representation not in REPRESENTATIONS:
+            raise UsageError(f"representation={representation!r}; choose one of {', '.join(REPRESENTATIONS)}")
+        self.dataset = dataset
+        self.sampler = EpisodeSampler(dataset, ways, shots, queries, seed)
+        self.ways, self.shots, self.queries = ways, shots, queries
+        self.episodes, self.seed = episodes, seed
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.device = device
+        self._form = _Form(dataset, representation, layout, dtype, transform)
+        self._workers: Any = None
+        self._plans: dict[int, _Plan] = {}
+        self._last = -1
+
+    def __len__(self) -> int:
+        """Episodes, or batches where a batch size is set."""
+        return -(-self.episodes // self.batch_size) if self.batch_size else self.episodes
+
+    def __getitem__(self, index: int) -> Episode:
+        """Episode or batch `index`; negative ones count from the end."""
+        try:
+            position = range(len(self))[operator.index(index)]
+        except IndexError:
+            raise IndexError(f"episode {index} of a loader of {len(self)}") from None
+        return self._place(self._prepare(position))
+
+    def __iter__(self) -> Iterator[Episode]:
+        if not self.num_workers:
+            for position in range(len(self)):
+                yield self._place(self._prepare(position))
+            return
+        for episode in self._worker_loader():
+            yield self._place(episode)
+
+    def draw(self, index: int) -> Draw:
+        """What episode `index` consists of, without reading any event."""
+        return self.sampler(index)
+
+    def _plan(self, index: int) -> _Plan:
+        """Everything about an episode but its events. Who goes through the stream gets it planned some episodes ahead:
+        moving an episode's events drives the sampler's code and data out of the processor's caches, so that drawing many at a
+        time takes a third of the time."""
+        if index not in self._plans:
+            ahead = _AHEAD if index - 1 == self._last else 1
+            stop = max(index + 1, min(index + ahead, self.episodes))
+            self._plans = {i: _Plan.of(self.dataset, self.sampler(i)) for i in range(index, stop)}
+        self._last = index
+        return self._plans[index]
+
+    def _prepare(self, position: int) -> Episode:
+        import torch
+
+        if self.batch_size is None:
+            plan = self._plan(position)
+            return Episode(
+                self._form([plan.draw.support])[0],
+                torch.tensor(plan.draw.support_y),
+                self._form([plan.draw.query])[0],
+                torch.tensor(plan.draw.query_y),
+                plan.draw.classes,
+                plan.support_ids,
+                plan.query_ids,
+                position,
+            )
+        first = position * self.batch_size
+        indices = range(first, min(first + self.batch_size, self.episodes))
+        plans = [self._plan(index) for index in indices]
+        return Episode(
+            self._form([plan.draw.support for plan in plans]),
+            torch.tensor([plan.draw.support_y for plan in plans]),
+            self._form([plan.draw.query for plan in plans]),
+            torch.tensor([plan.draw.query_y for plan in plans]),
+            tuple(plan.draw.classes for plan in plans),
+            tuple(plan.support_ids for plan in plans),
+            tuple(plan.query_ids for plan in plans),
+            tuple(indices),
+        )
+
+    def _place(self, episode: Episode) -> Episode:
+        if self.device is None:
+            return episode
+        import torch
+
+        device = torch.device(self.device)
+        if device.type == "cuda":
+            return episode.pin_memory().to(device, non_blocking=True)
+        return episode.to(device)
+
+    def _worker_loader(self) -> Any:
+        """A torch DataLoader over the positions; kept, so that its workers live on from one pass to the next."""
+        if self._workers is None:
+            import torch
+            from torch.utils.data import DataLoader
+
+            self.dataset.prepare(self._form.representation)
+            self._workers = DataLoader(
+                _Positions(self),  # type: ignore[arg-type]
+                batch_size=None,
+                num_workers=self.num_workers,
+                collate_fn=_as_is,
+                persistent_workers=True,
+                generator=torch.Generator(),  # leaves the global generator alone
+            )
+        return self._workers
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_workers": None, "_plans": {}}
+
+
+class _Positions:
+    """A loader's episodes as a map-style dataset for workers, without device transfer."""
+
+    def __init__(self, loader: EpisodeLoader) -> None:
+        self._loader = loader
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __getitem__(self, position: int) -> Episode:
+        return self._loader._prepare(position)
+
+
+def _as_is(episode: Episode) -> Episode:
+    return episode
+
+
+class _Form:
+    """Turns samples into what a learner eats: representation, layout, dtype, transform."""
+
+    def __init__(
+        self,
+        dataset: ComposedDataset,
+        representation: str,
+        layout: str,
+        dtype: torch.dtype | None,
+        transform: Callable[[Any], Any] | None,
+    ) -> None:
+        from metaevents.double import _numpy_dtype
+
+        _numpy_dtype(dtype)  # refuse an unknown one now
+        self.dataset, self.representation, self.layout = dataset, representation, layout
+        self.dtype, self.transform = dtype, transform
+
+    def __call__(self, tasks: Sequence[Sequence[Sample]]) -> Any:
+        """[tasks, n, ...] tensor, or a list a task of lists of event arrays."""
+        return REPRESENTATIONS[self.representation](self, tasks)
+
+    def _stacked(self, stack: Callable[..., torch.Tensor], tasks: Sequence[Sequence[Sample]]) -> torch.Tensor:
+        import torch
+
+        x = stack([sample for task in tasks for sample in task], dtype=self.dtype)
+        if self.layout == "TPWH":
+            x = x.transpose(-1, -2).contiguous()
+        if self.transform is not None:
+            x = torch.stack([self.transform(sample) for sample in x])
+        return x.unflatten(0, (len(tasks), -1))
+
+    def frames(self, tasks: Sequence[Sequence[Sample]]) -> torch.Tensor:
+        return self._stacked(self.dataset.stack_frames, tasks)
+
+    def sums(self, tasks: Sequence[Sequence[Sample]]) -> torch.Tensor:
+        return self._stacked(self.dataset.stack_sums, tasks)
+
+    def events(self, tasks: Sequence[Sequence[Sample]]) -> list[list[Any]]:
+        transform = self.transform or _as_is
+        return [[transform(self.dataset.sample_events(sample)) for sample in task] for task in tasks]
+
+
+REPRESENTATIONS: Mapping[str, Callable[[_Form, Sequence[Sequence[Sample]]], Any]] = {
+    "frames": _Form.frames,
+    "sum": _Form.sums,
+    "events": _Form.events,
+}

@@ -1,0 +1,147 @@
+"""The algebra of event arrays, as properties over random streams."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metaevents import events as ev
+from metaevents.errors import UsageError
+
+WIDTH, HEIGHT, DURATION = 34, 30, 5000
+
+
+@st.composite
+def streams(draw: st.DrawFn, max_size: int = 60) -> ev.Events:
+    n = draw(st.integers(0, max_size))
+    column = lambda top: draw(st.lists(st.integers(0, top - 1), min_size=n, max_size=n))  # noqa: E731
+    return ev.sort_by_time(ev.make_events(column(WIDTH), column(HEIGHT), column(DURATION), column(2)))
+
+
+def as_multiset(events: ev.Events) -> list[tuple[int, ...]]:
+    return sorted(map(tuple, events.tolist()))
+
+
+def test_dtype_is_tonics() -> None:
+    from tonic.io import events_struct
+
+    assert events_struct == ev.EVENT_DTYPE
+
+
+@given(streams(), st.sampled_from([1, 2, 3]), st.sampled_from([1, 10, 1000]))
+def test_downsampling_conserves_every_event(events: ev.Events, space: int, time: int) -> None:
+    coarse = ev.downsample(events, space, time)
+    assert len(coarse) == len(events)
+    assert np.array_equal(coarse["p"], events["p"])
+    assert np.array_equal(coarse["x"], events["x"] // space)
+    assert np.all((events["t"] - coarse["t"] >= 0) & (events["t"] - coarse["t"] < time))
+
+
+@given(streams())
+def test_rasterising_conserves_counts_polarity_by_polarity(events: ev.Events) -> None:
+    grid = ev.rasterise(events, (50, 2, HEIGHT, WIDTH), DURATION)
+    assert grid.sum() == len(events)
+    assert grid[:, 1].sum() == np.count_nonzero(events["p"])
+
+
+@given(streams())
+def test_rasterising_puts_each_event_into_its_cell(events: ev.Events) -> None:
+    grid = np.zeros((50, 2, HEIGHT, WIDTH), int)
+    for x, y, t, p in events.tolist():
+        grid[t * 50 // DURATION, int(p), y, x] += 1
+    assert np.array_equal(ev.rasterise(events, grid.shape, DURATION), grid)
+
+
+@given(streams(), st.randoms(use_true_random=False))
+def test_rasterising_does_not_depend_on_order(events: ev.Events, random: np.random.Generator) -> None:
+    order = list(range(len(events)))
+    random.shuffle(order)  # type: ignore[arg-type]
+    shape = (10, 2, HEIGHT, WIDTH)
+    assert np.array_equal(ev.rasterise(events[order], shape, DURATION), ev.rasterise(events, shape, DURATION))
+
+
+@given(streams(), st.sampled_from([1, 2]))
+def test_downsampling_then_rasterising_is_summing_blocks(events: ev.Events, space: int) -> None:
+    fine = ev.rasterise(events, (5, 2, HEIGHT, WIDTH), DURATION)
+    coarse = ev.rasterise(ev.downsample(events, space), (5, 2, HEIGHT // space, WIDTH // space), DURATION)
+    blocks = fine.reshape(5, 2, HEIGHT // space, space, WIDTH // space, space).sum((3, 5))
+    assert np.array_equal(coarse, blocks)
+
+
+@given(st.lists(streams(20), min_size=1, max_size=3))
+def test_composing_then_cropping_gives_the_parts_back(parts: list[ev.Events]) -> None:
+    whole = ev.side_by_side(parts, WIDTH)
+    assert np.all(np.diff(whole["t"]) >= 0)
+    for i, part in enumerate(parts):
+        assert np.array_equal(ev.crop(whole, WIDTH, HEIGHT, left=i * WIDTH), part)
+
+
+@given(streams(), streams())
+def test_merging_keeps_all_events_and_is_stable(a: ev.Events, b: ev.Events) -> None:
+    merged = ev.merge([a, b])
+    assert as_multiset(merged) == as_multiset(np.concatenate([a, b]))
+    tagged = ev.merge([ev.shift(a, dx=100), b])
+    for t in np.unique(tagged["t"]):
+        sides = tagged["x"][tagged["t"] == t] >= 100
+        assert np.all(np.diff(sides.astype(int)) <= 0), "at equal times the first stream comes first"
+
+
+@given(streams(), st.integers(-20, 20), st.integers(-20, 20), st.integers(-500, 500))
+def test_shifting_back_is_the_identity(events: ev.Events, dx: int, dy: int, dt: int) -> None:
+    assert np.array_equal(ev.shift(ev.shift(events, dx, dy, dt), -dx, -dy, -dt), events)
+
+
+@given(streams(), st.integers(0, DURATION))
+def test_windows_divide_a_stream(events: ev.Events, cut: int) -> None:
+    first, second = ev.window(events, 0, cut), ev.window(events, cut, DURATION)
+    assert np.array_equal(np.concatenate([first, second]), events)
+
+
+@given(streams(), st.integers(0, 10_000))
+def test_rebasing_forgets_the_offset(events: ev.Events, offset: int) -> None:
+    rebased = ev.rebase_time(ev.shift(events, dt=offset))
+    assert np.array_equal(rebased, ev.rebase_time(events))
+    assert not len(rebased) or rebased["t"][0] == 0
+
+
+@given(streams())
+@settings(max_examples=25)
+def test_functions_leave_their_argument_alone(events: ev.Events) -> None:
+    before = events.copy()
+    ev.downsample(events, 2, 7)
+    ev.shift(events, 1, 1, 1)
+    ev.rebase_time(events)
+    ev.crop(events, 3, 3)
+    ev.side_by_side([events, events], WIDTH)
+    assert np.array_equal(events, before)
+
+
+def test_a_window_is_half_open() -> None:
+    events = ev.make_events([0, 0, 0], [0, 0, 0], [0, 99_999, 100_000], [1, 1, 1])
+    assert ev.window(events, 0, 100_000)["t"].tolist() == [0, 99_999]
+
+
+def test_counts_above_255_do_not_wrap() -> None:
+    n = 300
+    events = ev.make_events(np.zeros(n), np.zeros(n), np.zeros(n), np.ones(n))
+    assert ev.rasterise(events, (1, 2, 1, 1), 1000)[0, 1, 0, 0] == n
+
+
+def test_an_event_outside_the_grid_is_refused_with_its_range() -> None:
+    events = ev.make_events([40], [0], [0], [1])
+    with pytest.raises(UsageError, match=r"x 40\.\.40.*32 x 16 pixels"):
+        ev.rasterise(events, (1, 2, 16, 32), 1000)
+
+
+def test_foreign_arrays_are_brought_into_our_dtype() -> None:
+    foreign = np.array([(5, 1, 3, 2)], dtype=[("t", "u4"), ("p", "i1"), ("x", "u2"), ("y", "u2")])
+    assert ev.as_events(foreign).tolist() == [(3, 2, 5, True)]
+    with pytest.raises(UsageError, match="lacks"):
+        ev.as_events(foreign[["t", "x", "y"]])
+
+
+def test_columns_of_different_length_are_refused() -> None:
+    with pytest.raises(UsageError, match="equal length"):
+        ev.make_events([1, 2], [1], [1], [1])
