@@ -31,7 +31,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +64,7 @@ _ATTRIBUTES = (
 )  # fmt: skip
 
 
-# --- writing ---------------------------------------------------------------------------------------------------------
+# --- writing -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def build(
         try:
             _write(source, rows, temporary, header, jobs, progress)
             seal(temporary)
-            os.replace(temporary, path)
+            temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
     return path
@@ -166,7 +166,9 @@ def _rows(source: Source, rule: PartitionRule) -> list[_Row]:
         for position, ref in enumerate(together):
             name = rule(ref, position, len(together))
             if name not in PARTITIONS:
-                raise UsageError(f"the partition rule gave {name!r} for {ref.id}; return one of {', '.join(PARTITIONS)}")
+                raise UsageError(
+                    f"the partition rule gave {name!r} for {ref.id}; return one of {', '.join(PARTITIONS)}"
+                )
             rows.append(_Row(ref, position, len(together), PARTITIONS.index(name)))
     if not rows:
         raise MissingError(f"source {source.name} has no recordings; download them first")
@@ -186,11 +188,15 @@ def _write(
     kept, lengths, digests, dirt = [], [], [], Counter[str]()
     with (
         h5py.File(path, "w", userblock_size=_USER_BLOCK, libver=("earliest", "v110")) as file,
-        tqdm(total=len(rows), unit="rec", desc=path.name.strip("."), disable=None if progress is None else not progress) as bar,
+        tqdm(
+            total=len(rows), unit="rec", desc=path.name.strip("."), disable=None if progress is None else not progress
+        ) as bar,
     ):
         events = file.create_group("events")
         columns = {
-            name: _Appender(events.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(_CHUNK,), **_COMPRESSION))
+            name: _Appender(
+                events.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(_CHUNK,), **_COMPRESSION)
+            )
             for name, dtype in dtypes.items()
         }
         for batch in _read_all(source, rows, header.window_us, jobs):
@@ -201,8 +207,8 @@ def _write(
             digests.append(batch.digests)
             dirt += batch.dirt
             bar.update(len(batch.kept))
-        for column in columns.values():
-            column.flush()
+        for appender in columns.values():
+            appender.flush()
         mask = np.concatenate(kept)
         stay = [row for row, keep in zip(rows, mask, strict=True) if keep]
         if not stay:
@@ -290,7 +296,9 @@ def _table(source: Source, rows: Sequence[_Row]) -> dict[str, np.ndarray]:
 def contents_digest(table: Mapping[str, np.ndarray], digest: np.ndarray, labels: Sequence[str]) -> str:
     """Hex SHA-256 over every recording's id, label, partition, number and events, in the archive's order."""
     hasher = hashlib.sha256(digest_json(list(labels)).encode())
-    rows = zip(table["id"], table["label"].tolist(), table["partition"].tolist(), table["number"].tolist(), digest, strict=True)
+    rows = zip(
+        table["id"], table["label"].tolist(), table["partition"].tolist(), table["number"].tolist(), digest, strict=True
+    )
     for id, label, part, number, events in rows:
         hasher.update(struct.pack("<I", len(id)) + id + struct.pack("<BBi", label, part, number) + events.tobytes())
     return hasher.hexdigest()
@@ -300,7 +308,7 @@ def _event_digest(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) ->
     """BLAKE2b over t (int32), x, y (uint16) and p (uint8), each little-endian, one column after another."""
     hasher = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     for column, dtype in ((t, "<i4"), (x, "<u2"), (y, "<u2"), (p, "u1")):
-        hasher.update(np.ascontiguousarray(column, dtype=dtype))
+        hasher.update(np.ascontiguousarray(column, dtype=dtype).data)
     return hasher.digest()
 
 
@@ -374,8 +382,11 @@ def _read_all(source: Source, rows: Sequence[_Row], window_us: int, jobs: int) -
         jobs, mp_context=_process_context(), initializer=_start_worker, initargs=(source,)
     ) as executor:
         pending: deque[Future[_Batch]] = deque()
-        submit = partial(executor.submit, _read_in_worker, window_us=window_us)
-        pending.extend(submit(batch) for batch in islice(batches, 3 * jobs))
+
+        def submit(batch: Sequence[RecordingRef]) -> Future[_Batch]:
+            return executor.submit(_read_in_worker, batch, window_us)
+
+        pending.extend(map(submit, islice(batches, 3 * jobs)))
         try:
             while pending:
                 done = pending.popleft().result()
@@ -383,7 +394,9 @@ def _read_all(source: Source, rows: Sequence[_Row], window_us: int, jobs: int) -
                     pending.append(submit(batch))
                 yield done
         except BrokenProcessPool as error:
-            raise UsageError("a reading process was killed, perhaps for want of memory; run again with --jobs 1") from error
+            raise UsageError(
+                "a reading process was killed, perhaps for want of memory; run again with --jobs 1"
+            ) from error
         finally:
             executor.shutdown(cancel_futures=True)
 
@@ -399,7 +412,7 @@ def _process_context() -> Any:
     return context
 
 
-# --- sealing ---------------------------------------------------------------------------------------------------------
+# --- sealing -------------------------------------------------------------------------------------------------------
 
 
 def seal(path: Path) -> None:
@@ -424,7 +437,7 @@ def _hdf5_digest(path: Path) -> str:
     return hasher.hexdigest()
 
 
-# --- reading ---------------------------------------------------------------------------------------------------------
+# --- reading -------------------------------------------------------------------------------------------------------
 
 
 class Archive:
@@ -535,7 +548,9 @@ class Archive:
                     dt, x, y, p = (column[part] for column in columns)
                     t = np.cumsum(dt, dtype=np.int64)
                     if _event_digest(t, x, y, p) != expected[index - start].tobytes():
-                        raise ArchiveError(f"{self.path}: recording {self.ids[index]} is corrupt; build the archive again")
+                        raise ArchiveError(
+                            f"{self.path}: recording {self.ids[index]} is corrupt; build the archive again"
+                        )
                     events = np.empty(len(t), EVENT_DTYPE)
                     events["x"], events["y"], events["t"], events["p"] = x, y, t, p
                     yield index, events
@@ -630,7 +645,9 @@ class Archive:
         offset = self.offset
         if offset[0] != 0 or offset[-1] != int(self.attributes["events"]) or np.any(np.diff(offset) < 0):
             raise ArchiveError(f"{self.path}: column events/offset is not an ascending list from 0; build it again")
-        if self.table["label"].max(initial=0) >= len(self.labels) or self.table["partition"].max(initial=0) >= len(PARTITIONS):
+        if self.table["label"].max(initial=0) >= len(self.labels) or self.table["partition"].max(initial=0) >= len(
+            PARTITIONS
+        ):
             raise ArchiveError(f"{self.path}: a recording has a label or partition out of range; build it again")
 
     def verify(self, progress: bool | None = None) -> list[str]:
@@ -642,15 +659,21 @@ class Archive:
         from tqdm import tqdm
 
         if self._seal().get("sha256") != _hdf5_digest(self.path):
-            raise ArchiveError(f"{self.path}: the SHA-256 of the file is not the one it was sealed with; copy or build it again")
+            raise ArchiveError(
+                f"{self.path}: the SHA-256 of the file is not the one it was sealed with; copy or build it again"
+            )
         checked = ["file: SHA-256 of every byte agrees"]
         width, height = self.sensor_size
-        with tqdm(total=len(self), unit="rec", desc="verify", disable=None if progress is None else not progress) as bar:
+        with tqdm(
+            total=len(self), unit="rec", desc="verify", disable=None if progress is None else not progress
+        ) as bar:
             for index, events in self.iterate():
                 if not len(events):
                     raise ArchiveError(f"{self.path}: recording {self.ids[index]} is empty; build the archive again")
                 t = events["t"]
-                inside = events["x"].max() < width and events["y"].max() < height and t[0] == 0 and t[-1] < self.window_us
+                inside = (
+                    events["x"].max() < width and events["y"].max() < height and t[0] == 0 and t[-1] < self.window_us
+                )
                 if not inside:
                     raise ArchiveError(
                         f"{self.path}: recording {self.ids[index]} has events outside {width} x {height} pixels and "
@@ -661,7 +684,8 @@ class Archive:
         with self._open() as file:
             contents = contents_digest(self.table, file["recordings/digest"][:], self.labels)
         if contents != self.contents:
-            raise ArchiveError(f"{self.path}: the digest of all recordings is {contents}, expected {self.contents}; build it again")
+            raise ArchiveError(
+                f"{self.path}: the digest of all recordings is {contents}, expected {self.contents}; build it again"
+            )
         checked.append(f"contents: {contents}")
         return checked
-

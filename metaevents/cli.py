@@ -81,7 +81,7 @@ def _complain(program: str, message: str, status: int = 2) -> int:
 
 def _commands() -> Iterable[Command]:
     yield from (
-        Command("quickstart", "simulated data, archive, episodes and a scored baseline, without a download", _quickstart_arguments, _quickstart),
+        Command("quickstart", "simulated data to a scored baseline, without a download", _quickstart_arguments, _quickstart),
         Command("download", "fetch, verify and unpack recordings; goes on where it was", _download_arguments, _download),
         Command("build", "build an archive from recordings", _build_arguments, _build),
         Command("info", "what an archive holds", _info_arguments, _info),
@@ -103,14 +103,20 @@ def _json_flag(parser: argparse.ArgumentParser) -> None:
 _DATASETS = ("double-nmnist", "double-asl-dvs")
 
 
-# --- download ----------------------------------------------------------------------------------------------------------
+# --- download ------------------------------------------------------------------------------------------------------
 
 
 def _download_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recordings", choices=("nmnist", "asl-dvs"), help="which recordings")
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="folder for the recordings")
     parser.add_argument(
-        "--from", dest="given", type=Path, nargs="+", default=[], metavar="FILE_OR_DIR", help="files that you have already"
+        "--from",
+        dest="given",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE_OR_DIR",
+        help="files that you have already",
     )
     parser.add_argument(
         "--mirror", dest="mirrors", nargs="+", action="extend", default=[], metavar="URL", help="addresses to try first"
@@ -136,17 +142,22 @@ def newest(known: Any) -> list[Any]:
     return [versions[max(versions)] for versions in known.values()]
 
 
-# --- build -------------------------------------------------------------------------------------------------------------
+# --- build ---------------------------------------------------------------------------------------------------------
 
 
 def _build_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", choices=_DATASETS, help="which dataset")
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="folder for the archive")
     parser.add_argument(
-        "--source", type=Path, metavar="DIR", help="folder of the recordings; DIR/nmnist or DIR/asl-dvs of --root by default"
+        "--source",
+        type=Path,
+        metavar="DIR",
+        help="folder of the recordings; DIR/nmnist or DIR/asl-dvs of --root by default",
     )
     parser.add_argument("--simulated", action="store_true", help="build from simulated recordings, made in --root")
-    parser.add_argument("--jobs", type=int, default=None, metavar="N", help="reading processes; all processors by default")
+    parser.add_argument(
+        "--jobs", type=int, default=None, metavar="N", help="reading processes; all processors by default"
+    )
     parser.add_argument("--force", action="store_true", help="replace an archive that is there")
     _json_flag(parser)
 
@@ -191,7 +202,7 @@ def _build(args: argparse.Namespace) -> None:
         print(f"mended: {kind.replace('_', ' ')}: {count:,}")
 
 
-# --- info, verify, clean -----------------------------------------------------------------------------------------------
+# --- info, verify, clean -------------------------------------------------------------------------------------------
 
 
 def _info_arguments(parser: argparse.ArgumentParser) -> None:
@@ -204,9 +215,7 @@ def describe(archive: Any) -> dict[str, Any]:
     from metaevents import decoded
     from metaevents.tasks import PARTITIONS
 
-    counts = {
-        part: {label: len(archive.select(label, [part])) for label in archive.labels} for part in PARTITIONS
-    }
+    counts = {part: {label: len(archive.select(label, [part])) for label in archive.labels} for part in PARTITIONS}
     keys = (
         "format", "format_version", "dataset", "protocol_version", "source", "units", "window_us", "licence", "citation",
         "creator", "recordings", "events", "contents", "fingerprint",
@@ -285,7 +294,9 @@ def _info(args: argparse.Namespace) -> None:
         print(f"  mended: {kind.replace('_', ' ')}: {count:,}")
     for row in facts["episodes"]:
         if not row["fits"]:
-            print(f"  {row['classes']} {row['split']}, {row['ways']}-way {row['shots']}-shot does not fit: {row['why']}")
+            print(
+                f"  {row['classes']} {row['split']}, {row['ways']}-way {row['shots']}-shot does not fit: {row['why']}"
+            )
     print(f"  side files in {decoded.cache_root()}:" + ("" if facts["side_files"] else " none yet"))
     for side in facts["side_files"]:
         print(f"    {side['bytes']:,} bytes  {side['path']}")
@@ -321,12 +332,14 @@ def _clean(args: argparse.Namespace) -> None:
     print(f"{freed:,} bytes of side files removed from {decoded.cache_root()}")
 
 
-# --- show --------------------------------------------------------------------------------------------------------------
+# --- show ----------------------------------------------------------------------------------------------------------
 
 
 def _show_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("archive", type=Path, metavar="FILE", help="an archive (.h5)")
-    parser.add_argument("--out", type=Path, required=True, metavar="FIGURE", help="a .png (contact sheet) or .gif (animation)")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FIGURE", help="a .png (contact sheet) or .gif (animation)"
+    )
     parser.add_argument("--classes", metavar="35,72", help="class names, separated by commas; six by default")
     parser.add_argument("--split", choices=("train", "val", "test"), help="only classes of this split")
     parser.add_argument("--seed", type=int, default=0, help="chooses the recordings")
@@ -340,7 +353,7 @@ def _show(args: argparse.Namespace) -> None:
     print(f"{args.out}: written")
 
 
-# --- quickstart --------------------------------------------------------------------------------------------------------
+# --- quickstart ----------------------------------------------------------------------------------------------------
 
 
 def _quickstart_arguments(parser: argparse.ArgumentParser) -> None:

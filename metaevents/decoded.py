@@ -183,12 +183,13 @@ def _load(folder: Path) -> Columns | None:
     return Columns(folder, meta) if whole else None
 
 
-def _make(
-    folder: Path, archive: Archive, dtypes: Mapping[str, str], decode: Decode, progress: bool | None
-) -> None:
+def _make(folder: Path, archive: Archive, dtypes: Mapping[str, str], decode: Decode, progress: bool | None) -> None:
     from tqdm import tqdm
 
-    for stale in (folder, *folder.parent.glob(f".{folder.name}.*/")):  # of another length, or of a process that was killed
+    for stale in (
+        folder,
+        *folder.parent.glob(f".{folder.name}.*/"),
+    ):  # of another length, or of a process that was killed
         shutil.rmtree(stale, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -200,7 +201,7 @@ def _make(
             for _, recording in stack.enter_context(recordings):
                 columns = decode(recording)
                 for name, dtype in dtypes.items():
-                    files[name].write(np.ascontiguousarray(columns[name], dtype=dtype))
+                    np.asarray(columns[name], dtype).tofile(files[name])
                 lengths.append(len(next(iter(columns.values()))))
                 if "count" in columns:
                     largest = max(largest, int(columns["count"].max(initial=0)))

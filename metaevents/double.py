@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 PathLike: TypeAlias = str | os.PathLike[str]
 ClassRef: TypeAlias = str | int
 
+
 class ComposedDataset:
     """The classes of one split, each a tuple of component labels, with all samples that their recordings make.
 
@@ -54,6 +55,7 @@ class ComposedDataset:
         class_split: "published", "novel-components", or a name of the user's own.
         classes: names of the split's classes, sorted.
         components: class name -> component labels, left to right.
+        labels: the component labels that the split's classes use.
         frame_shape: (T, P, H, W).
         fingerprint: hex SHA-256 over recording contents, partition, splits and protocol version.
         min_gap: least distance in file numbers between support and query of a class on a side.
@@ -73,7 +75,9 @@ class ComposedDataset:
         if pairing not in protocol.pools:
             raise UsageError(f"{protocol.name} has no published pairing; use pairing='all'")
         if archive.labels != protocol.labels:
-            raise ArchiveError(f"{archive.path} has the labels {archive.labels}, {protocol.name} needs {protocol.labels}")
+            raise ArchiveError(
+                f"{archive.path} has the labels {archive.labels}, {protocol.name} needs {protocol.labels}"
+            )
         if archive.window_us < protocol.composition.window_us:
             raise ArchiveError(
                 f"{archive.path} keeps {archive.window_us} us a recording, {protocol.name} needs "
@@ -89,8 +93,9 @@ class ComposedDataset:
         self.components = {name: named[name] for name in self.classes}
         self.fingerprint = protocol.fingerprint(archive.contents)
         partitions = protocol.pools[pairing][split]
-        labels = {label for components in named.values() for label in components}
-        self._pools = {label: archive.select(label, partitions) for label in sorted(labels)}
+        used = {label for components in named.values() for label in components}
+        self.labels = tuple(label for label in protocol.labels if label in used)
+        self._pools = {label: archive.select(label, partitions) for label in self.labels}
 
     @property
     def name(self) -> str:
@@ -266,10 +271,7 @@ class ComposedDataset:
 
     def prepare(self, representation: str = "frames", progress: bool | None = None) -> None:
         """Decode the archive now, so that no worker has to; the first use does it otherwise."""
-        if representation == "events":
-            _ = self._events
-        else:
-            _ = self._cells
+        _ = self._events if representation == "events" else self._cells
 
     def __getstate__(self) -> dict[str, Any]:
         # A mapping does not travel to another process; it is opened there anew.
@@ -431,7 +433,9 @@ def verify_protocol(archive: Archive) -> list[str]:
         ArchiveError: whatever does not agree.
     """
     if archive.dataset not in BUILT_IN:
-        return [f"fingerprint: {archive.fingerprint} (of {archive.dataset}, not recomputed: its protocol is its maker's)"]
+        return [
+            f"fingerprint: {archive.fingerprint} (of {archive.dataset}, not recomputed: its protocol is its maker's)"
+        ]
     spec = get_spec(archive.dataset, archive.protocol_version)
     table = archive.table
     for index, id in enumerate(archive.ids):
@@ -445,7 +449,10 @@ def verify_protocol(archive: Archive) -> list[str]:
         raise ArchiveError(
             f"{archive.path}: the fingerprint is {archive.fingerprint}, its contents give {fingerprint}; build it again"
         )
-    return [f"partition: every recording is where protocol version {spec.protocol_version} puts it", f"fingerprint: {fingerprint}"]
+    return [
+        f"partition: every recording is where protocol version {spec.protocol_version} puts it",
+        f"fingerprint: {fingerprint}",
+    ]
 
 
 def _header(protocol: Protocol, licence: str, citation: str) -> ArchiveHeader:
@@ -517,7 +524,9 @@ def compose(
     )
     if isinstance(recordings, Archive):
         if partition is not None:
-            raise UsageError(f"partition given for the archive {recordings.path}, which has its own; give the source instead")
+            raise UsageError(
+                f"partition given for the archive {recordings.path}, which has its own; give the source instead"
+            )
         archive = recordings
     else:
         if root is None:
@@ -527,8 +536,14 @@ def compose(
         if not path.exists():
             build(recordings, path, header, _partition_rule(partition), jobs=jobs, progress=progress)
         archive = Archive(path)
-        if archive.source != recordings.name or archive.labels != labels or archive.sensor_size != recordings.sensor_size:
-            raise UsageError(f"{path} holds other recordings ({archive.source}); give another name or root, or remove it")
+        if (
+            archive.source != recordings.name
+            or archive.labels != labels
+            or archive.sensor_size != recordings.sensor_size
+        ):
+            raise UsageError(
+                f"{path} holds other recordings ({archive.source}); give another name or root, or remove it"
+            )
     return (DoubleDataset if arity == 2 else ComposedDataset)(archive, protocol, split)
 
 
@@ -554,14 +569,16 @@ def _user_splits(
     for split, classes in splits.items():
         names = [c if isinstance(c, str) else class_name(c) for c in classes]
         if wrong := [name for name in names if name not in every]:
-            raise UsageError(f"class {wrong[0]!r} of the {split} split is not {arity} of the labels {', '.join(labels)}")
+            raise UsageError(
+                f"class {wrong[0]!r} of the {split} split is not {arity} of the labels {', '.join(labels)}"
+            )
         if len(set(names)) != len(names):
             raise UsageError(f"the {split} split names a class twice; give each once")
         out[split] = tuple(every[name] for name in names)
     return out
 
 
-# --- samples --------------------------------------------------------------------------------------------------------
+# --- samples -------------------------------------------------------------------------------------------------------
 
 
 def _numpy_dtype(dtype: torch.dtype | None) -> np.dtype[Any]:
@@ -598,7 +615,15 @@ def _classification(
 ) -> ClassificationDataset:
     if pairs_per_class < 1:
         raise UsageError(f"pairs_per_class={pairs_per_class}; give at least 1")
-    key = ["classification", dataset.fingerprint, dataset.split, dataset.pairing, dataset.class_split, pairs_per_class, seed]
+    key = [
+        "classification",
+        dataset.fingerprint,
+        dataset.split,
+        dataset.pairing,
+        dataset.class_split,
+        pairs_per_class,
+        seed,
+    ]
     streams = Streams(key)
     samples: list[tuple[int, ...]] = []
     for index, name in enumerate(dataset.classes):
@@ -616,7 +641,9 @@ def _different_samples(dataset: ComposedDataset, name: str, draws: Draws, k: int
     sides = alike(dataset.components[name])
     available = prod(perm(len(dataset.pool(label)), len(places)) for label, places in sides.items())
     if k > available:
-        raise UsageError(f"class {name!r} has {available} different samples, got pairs_per_class={k}; give at most that")
+        raise UsageError(
+            f"class {name!r} has {available} different samples, got pairs_per_class={k}; give at most that"
+        )
     total = prod(len(pool) for pool in pools)
     chosen: dict[tuple[int, ...], None] = {}
     while len(chosen) < k:
@@ -636,7 +663,7 @@ def published_samples(dataset: ComposedDataset, name: str, draws: Draws, k: int)
         raise UsageError(f"published pairing has {published.keys} keys a class, {k} samples asked for; ask for fewer")
     pools = [dataset.pool(label) for label in dataset.components[name]]
     divisor = published.divisor[dataset.split]
-    samples = []
+    samples: list[tuple[int, ...]] = []
     for key in draws.choose(range(published.keys), k):
         left, right = divmod(key, divisor)
         samples.append((int(pools[0][left % len(pools[0])]), int(pools[1][right % len(pools[1])])))

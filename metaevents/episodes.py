@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -139,9 +140,7 @@ class EpisodeSampler:
             self._check_published()
             self._draw_class = self._draw_published
         else:
-            self._pools = {
-                label: _Pool(dataset, label) for label in sorted({l for c in dataset.components.values() for l in c})
-            }
+            self._pools = {label: _Pool(dataset, label) for label in dataset.labels}
             self._sides = {name: alike(components) for name, components in dataset.components.items()}
             self._check_numbers()
             self._draw_class = self._draw_all
@@ -191,7 +190,7 @@ class EpisodeSampler:
                 f"shots={self.shots} and queries={self.queries} need {self.shots + self.queries} keys a class, published "
                 f"pairing has {published.keys}; give at most that together"
             )
-        empty = sorted({l for c in self.dataset.components.values() for l in c if not len(self.dataset.pool(l))})
+        empty = [label for label in self.dataset.labels if not len(self.dataset.pool(label))]
         if empty:
             raise UsageError(
                 f"{self.dataset.archive.path} has no recordings of {', '.join(empty)} for the {self.dataset.split} split; "
@@ -258,6 +257,7 @@ class _Pool:
         order = np.argsort(dataset.archive.table["number"][dataset.pool(label)], kind="stable")
         self.numbers: np.ndarray = dataset.archive.table["number"][dataset.pool(label)][order].astype(np.int64)
         self.by_number = [self.indices[i] for i in order]
+        self._known_starts: dict[tuple[int, int], list[int]] = {}
 
     def fits(self, shots: int, queries: int, sides: int) -> bool:
         return self._sizes(shots, queries, sides) is not None
@@ -271,7 +271,7 @@ class _Pool:
         n, least_support, least_query = len(self.indices), max(sides, shots), max(sides, queries)
         if self.gap > 1:
             wanted = ((sides * shots, sides * queries), (least_support, least_query))
-            return next((sizes for sizes in wanted if self._starts(*sizes)), None)
+            return next((sizes for sizes in wanted if self._leaves_room(*sizes)), None)
         if n < least_support + least_query:
             return None
         support = min(max(n * shots // (shots + queries), least_support), sides * shots, n - least_query)
@@ -308,10 +308,20 @@ class _Pool:
         free: list[int] = np.flatnonzero(np.cumsum(near[:-1]) == 0).tolist()
         return free
 
+    def _leaves_room(self, n_support: int, n_query: int) -> bool:
+        """Whether some support of that size leaves enough for the query: any does, or at least one of neighbours."""
+        at_worst = len(self.numbers) - n_support * (2 * self.gap - 1)
+        return at_worst >= n_query or bool(self._starts(n_support, n_query))
+
     def _starts(self, n_support: int, n_query: int) -> list[int]:
         """Places at which `n_support` neighbours in order of number leave room for `n_query` others."""
-        last = len(self.numbers) - n_support
-        return [first for first in range(last + 1) if len(self._free(range(first, first + n_support))) >= n_query]
+        key = n_support, n_query
+        if key not in self._known_starts:
+            places = range(len(self.numbers) - n_support + 1)
+            self._known_starts[key] = [
+                first for first in places if len(self._free(range(first, first + n_support))) >= n_query
+            ]
+        return self._known_starts[key]
 
 
 def _rows(pool: Sequence[int], k: int, sides: int, draws: Draws) -> list[list[int]]:
@@ -479,10 +489,12 @@ class EpisodeLoader:
 
             self.dataset.prepare(self._form.representation)
             self._workers = DataLoader(
-                _Positions(self),  # type: ignore[arg-type]
+                # A copy: were the workers reachable from their own dataset, they would be let go in a cycle, which makes
+                # torch wait five seconds for each.
+                _Positions(copy(self)),  # type: ignore[arg-type]
                 batch_size=None,
                 num_workers=self.num_workers,
-                collate_fn=_as_is,
+                collate_fn=_same,
                 persistent_workers=True,
                 generator=torch.Generator(),  # leaves the global generator alone
             )
@@ -505,8 +517,8 @@ class _Positions:
         return self._loader._prepare(position)
 
 
-def _as_is(episode: Episode) -> Episode:
-    return episode
+def _same(value: Any) -> Any:
+    return value
 
 
 class _Form:
@@ -538,7 +550,7 @@ class _Form:
             x = x.transpose(-1, -2).contiguous()
         if self.transform is not None:
             x = torch.stack([self.transform(sample) for sample in x])
-        return x.unflatten(0, (len(tasks), -1))
+        return x.reshape(len(tasks), -1, *x.shape[1:])
 
     def frames(self, tasks: Sequence[Sequence[Sample]]) -> torch.Tensor:
         return self._stacked(self.dataset.stack_frames, tasks)
@@ -547,7 +559,7 @@ class _Form:
         return self._stacked(self.dataset.stack_sums, tasks)
 
     def events(self, tasks: Sequence[Sequence[Sample]]) -> list[list[Any]]:
-        transform = self.transform or _as_is
+        transform = self.transform or _same
         return [[transform(self.dataset.sample_events(sample)) for sample in task] for task in tasks]
 
 

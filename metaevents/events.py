@@ -24,8 +24,8 @@ from metaevents.errors import UsageError
 EVENT_DTYPE = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", np.bool_)])
 POLARITIES = 2
 
-Events: TypeAlias = npt.NDArray[np.void]
-Counts: TypeAlias = npt.NDArray[Any]
+Events: TypeAlias = npt.NDArray[Any]  # structured, of EVENT_DTYPE
+Counts: TypeAlias = npt.NDArray[np.int64]
 
 
 def make_events(x: npt.ArrayLike, y: npt.ArrayLike, t: npt.ArrayLike, p: npt.ArrayLike) -> Events:
@@ -66,7 +66,8 @@ def as_events(array: Any) -> Events:
 
 def sort_by_time(events: Events) -> Events:
     """The events in order of `t`; events of equal time keep their order."""
-    return events[np.argsort(events["t"], kind="stable")]
+    ordered: Events = events[np.argsort(events["t"], kind="stable")]
+    return ordered
 
 
 def rebase_time(events: Events) -> Events:
@@ -79,17 +80,13 @@ def rebase_time(events: Events) -> Events:
 
 def window(events: Events, start: int, stop: int) -> Events:
     """The events with start <= t < stop (microseconds); times stay as they are."""
-    return events[(events["t"] >= start) & (events["t"] < stop)]
+    kept: Events = events[(events["t"] >= start) & (events["t"] < stop)]
+    return kept
 
 
 def crop(events: Events, width: int, height: int, left: int = 0, top: int = 0) -> Events:
     """The events with left <= x < left + width and top <= y < top + height (pixels), the corner moved to (0, 0)."""
-    inside = (
-        (events["x"] >= left)
-        & (events["x"] < left + width)
-        & (events["y"] >= top)
-        & (events["y"] < top + height)
-    )
+    inside = (events["x"] >= left) & (events["x"] < left + width) & (events["y"] >= top) & (events["y"] < top + height)
     return shift(events[inside], -left, -top)
 
 
@@ -155,4 +152,5 @@ def rasterise(events: Events, shape: tuple[int, int, int, int], duration: int) -
             f"{W} x {H} pixels and {duration} us; crop and window them first"
         )
     cell = ((t * T // duration * P + events["p"]) * H + y) * W + x
-    return np.bincount(cell, minlength=T * P * H * W).reshape(shape)
+    counts: Counts = np.bincount(cell, minlength=T * P * H * W).reshape(shape)
+    return counts

@@ -68,7 +68,9 @@ class Composition:
         if min(self.arity, *self.crop, self.downsample, self.window_us, self.bins) < 1:
             raise UsageError(f"{self} has a number below 1; give whole numbers of at least 1")
         if any(side % self.downsample for side in self.crop):
-            raise UsageError(f"a crop of {self.crop} pixels cannot be divided by {self.downsample}; give multiples of it")
+            raise UsageError(
+                f"a crop of {self.crop} pixels cannot be divided by {self.downsample}; give multiples of it"
+            )
 
     @property
     def side_shape(self) -> tuple[int, int]:
@@ -174,8 +176,12 @@ class DatasetSpec:
             labels=tuple(self.recordings["labels"]),
             composition=self.composition,
             splits={
-                "published": {split: tuple(map(tuple, names.split())) for split, names in raw["splits"]["published"].items()},
-                "novel-components": {split: tuple(product(names.split(), repeat=arity)) for split, names in novel.items()},
+                "published": {
+                    split: tuple(map(tuple, names.split())) for split, names in raw["splits"]["published"].items()
+                },
+                "novel-components": {
+                    split: tuple(product(names.split(), repeat=arity)) for split, names in novel.items()
+                },
             },
             pools={pairing: {s: tuple(p) for s, p in pools.items()} for pairing, pools in raw["pools"].items()},
             published=PublishedPairing(published["keys"], published["divisor"]),

@@ -88,7 +88,8 @@ def main() -> None:
             for state, keep, group in (("recycled", False, 64), ("kept", True, 16)):
                 kept: list[Any] = []
                 start = time.perf_counter()
-                for index in range(index + 1, index + 1 + group):
+                for _ in range(group):
+                    index += 1
                     result: Any = loader[index]
                     if keep:
                         kept.append(result)

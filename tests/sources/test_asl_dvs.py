@@ -37,7 +37,8 @@ def test_both_axes_are_flipped_not_one(tmp_path: Path) -> None:
     [
         ({"ts": [0, 1, 2], "x": [5, 240, 6], "y": [5, 5, 180], "pol": [1, 1, 1]}, 1, {"events_out_of_range": 2}),
         ({"ts": [0, 1], "x": [5, 6], "y": [5, 5], "pol": [-1, 1]}, 2, {"events_off_as_minus_one": 1}),
-        ({"ts": [5, 2, 9], "x": [1, 2, 3], "y": [5, 5, 5], "pol": [1, 1, 1]}, 3, {"recordings_unsorted": 1, "recordings_not_from_zero": 1}),
+        ({"ts": [5, 0, 9], "x": [1, 2, 3], "y": [5, 5, 5], "pol": [1, 1, 1]}, 3, {"recordings_unsorted": 1}),
+        ({"ts": [5, 6, 9], "x": [1, 2, 3], "y": [5, 5, 5], "pol": [1, 1, 1]}, 3, {"recordings_not_from_zero": 1}),
         ({"ts": [0, 200_001], "x": [5, 6], "y": [5, 5], "pol": [0, 1]}, 2, {"recordings_over_200_ms": 1}),
         ({"ts": [], "x": [], "y": [], "pol": []}, 0, {"recordings_empty": 1}),
         ({"ts": [3], "x": [300], "y": [5], "pol": [1]}, 0, {"events_out_of_range": 1, "recordings_empty": 1}),
