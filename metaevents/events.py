@@ -61,7 +61,10 @@ def as_events(array: Any) -> Events:
         raise UsageError(
             f"event array has fields {list(names)}, lacks {missing}; give a structured array of x, y, t (us), p"
         )
-    return make_events(array["x"], array["y"], array["t"], array["p"])
+    x, y = (
+        np.clip(array[axis], -1, np.iinfo(np.int16).max) for axis in ("x", "y")
+    )  # what int16 cannot hold is off any sensor
+    return make_events(x, y, array["t"], array["p"])
 
 
 def sort_by_time(events: Events) -> Events:

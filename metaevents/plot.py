@@ -97,7 +97,9 @@ def _choose(archive: Archive, classes: Sequence[str] | None, split: str | None, 
     if classes is None:
         share = -(-_DEFAULT_CLASSES // len(datasets))
         classes = [
-            dataset.classes[i] for dataset in datasets for i in np.linspace(1, len(dataset) - 2, share, dtype=int)
+            dataset.classes[i]
+            for dataset in datasets
+            for i in np.unique(np.linspace(0, len(dataset) - 1, share + 2, dtype=int)[1:-1])
         ]
     return [_Sample(owner[name], name, seed) for name in classes]
 
@@ -140,7 +142,9 @@ def _title(samples: Sequence[_Sample]) -> tuple[str, str]:
     name = get_spec(dataset.name).title if dataset.name in BUILT_IN else dataset.name
     origin = "SIMULATED recordings" if dataset.simulated else dataset.archive.source
     first = f"{name}: {origin}"
-    second = f"first {samples[0].window_us / 1000:g} ms on {width} x {height} pixels, fingerprint {dataset.fingerprint[:12]}"
+    second = (
+        f"first {samples[0].window_us / 1000:g} ms on {width} x {height} pixels, fingerprint {dataset.fingerprint[:12]}"
+    )
     return first, second
 
 

@@ -74,5 +74,4 @@ class DatasetSource:
 
     def read(self, ref: RecordingRef) -> tuple[Events, dict[str, int]]:
         """One recording as the dataset gives it, brought in order; see `Source.read`."""
-        events = as_events(self.dataset[int(ref.location)][0])
-        return clean(events["x"], events["y"], events["t"], events["p"], self.sensor_size)
+        return clean(as_events(self.dataset[int(ref.location)][0]), self.sensor_size)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from metaevents.errors import MissingError, RecordingError
-from metaevents.events import EVENT_DTYPE, Events
+from metaevents.events import EVENT_DTYPE, Events, make_events
 from metaevents.sources.base import RecordingRef, clean, existing_folder, numbered_files, origin, visible
 
 _LAYOUT = "<letter>/<letter>_<number>.mat"
@@ -86,8 +86,8 @@ class ASLDVS:
         if minus := int(np.count_nonzero(pol == -1)):
             dirt["events_off_as_minus_one"] = minus
         width, height = self.sensor_size
-        # A pixel beyond the sensor in the file is beyond it upright too, on the other side.
-        events, mended = clean(width - 1 - x, height - 1 - y, ts, pol, self.sensor_size)
+        upright = [np.clip(last - column, -1, last + 1) for last, column in ((width - 1, x), (height - 1, y))]
+        events, mended = clean(make_events(*upright, ts, pol), self.sensor_size)
         dirt |= mended
         if not len(events):
             dirt["recordings_empty"] = 1

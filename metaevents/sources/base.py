@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from metaevents.errors import MissingError, RecordingError
-from metaevents.events import Events
+from metaevents.events import Events, sort_by_time
 
 logger = logging.getLogger(__name__)
 
@@ -68,26 +68,25 @@ class Source(Protocol):
         ...
 
 
-def clean(
-    x: np.ndarray, y: np.ndarray, t: np.ndarray, p: np.ndarray, sensor_size: tuple[int, int]
-) -> tuple[Events, dict[str, int]]:
-    """Columns as they stand in a file, as a recording: off-sensor events dropped, sorted by time, starting at 0.
+def clean(events: Events, sensor_size: tuple[int, int]) -> tuple[Events, dict[str, int]]:
+    """Events as they stand in a file, as a recording: off-sensor events dropped, sorted by time, starting at 0.
 
     Parameters:
-        x, y, t, p: [N] whole numbers; t in microseconds; p above zero is ON.
+        events: changed in place where nothing has to be dropped or sorted.
+        sensor_size: (width, height) in pixels.
 
     Returns:
         The events and the counts of dirt: events_out_of_range, recordings_unsorted, recordings_not_from_zero.
     """
-    from metaevents.events import make_events, sort_by_time
-
-    width, height = sensor_size
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     dirt = {}
-    if outside := int(len(inside) - np.count_nonzero(inside)):
-        dirt["events_out_of_range"] = outside
-        x, y, t, p = x[inside], y[inside], t[inside], p[inside]
-    events = make_events(x, y, t, p)
+    if len(events) and not all(
+        0 <= events[axis].min() and events[axis].max() < size for axis, size in zip("xy", sensor_size, strict=True)
+    ):
+        inside = np.logical_and.reduce(
+            [(events[axis] >= 0) & (events[axis] < size) for axis, size in zip("xy", sensor_size, strict=True)]
+        )
+        dirt["events_out_of_range"] = int(len(events) - np.count_nonzero(inside))
+        events = events[inside]
     if len(events):
         times = events["t"]
         if np.any(times[1:] < times[:-1]):
@@ -123,7 +122,9 @@ def existing_folder(root: str | os.PathLike[str], what: str, layout: str) -> Pat
 def visible(folder: Path) -> Iterator[os.DirEntry[str]]:
     """The entries of a folder in order of name, without hidden ones and what unzipping on macOS leaves."""
     with os.scandir(folder) as entries:
-        yield from sorted((e for e in entries if not e.name.startswith((".", "__MACOSX"))), key=lambda entry: entry.name)
+        yield from sorted(
+            (e for e in entries if not e.name.startswith((".", "__MACOSX"))), key=lambda entry: entry.name
+        )
 
 
 def numbered_files(folder: Path, suffix: str, prefix: str = "") -> Iterator[tuple[str, int]]:

@@ -45,7 +45,9 @@ class NMNIST:
     def _scan(self) -> list[RecordingRef]:
         folders = [name for name in _FOLDERS if (self.root / name).is_dir()]
         if not folders:
-            raise RecordingError(f"N-MNIST: {self.root} has neither Train nor Test; give the folder that holds {_LAYOUT}")
+            raise RecordingError(
+                f"N-MNIST: {self.root} has neither Train nor Test; give the folder that holds {_LAYOUT}"
+            )
         refs = [
             RecordingRef(f"{folder}/{digit.name}/{stem}", digit.name, folder, number, f"{digit.path}/{stem}.bin")
             for folder in folders
@@ -84,7 +86,7 @@ class NMNIST:
             raw = read_mnist_file(path, dtype=EVENT_DTYPE)
         except OSError as error:
             raise RecordingError(f"N-MNIST: cannot read {path} ({error.strerror}); mend or replace the file") from error
-        events, dirt = clean(raw["x"], raw["y"], raw["t"], raw["p"], self.sensor_size)
+        events, dirt = clean(raw, self.sensor_size)
         if markers := size // _BYTES_PER_EVENT - len(raw):
             dirt["overflow_markers"] = markers
         return events, dirt
