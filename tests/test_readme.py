@@ -1,0 +1,51 @@
+"""The README's code blocks run as they stand; each block says in a comment before it whether it does."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parent.parent / "README.md"
+FENCE = re.compile(r"(?:<!-- (?P<mark>[^>]*) -->\n)?```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL)
+BLOCKS = list(FENCE.finditer(README.read_text("utf-8")))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the simulated archive as data/double-nmnist.h5, as the README's reader has one."""
+    from metaevents.double import build_archive, open_source
+    from metaevents.sources.simulated import write_nmnist
+
+    root = tmp_path_factory.mktemp("readme")
+    raw = write_nmnist(root / "raw", train=26, test=32)
+    build_archive("double-nmnist", root / "data" / "double-nmnist.h5", open_source("double-nmnist", raw))
+    return root
+
+
+def test_every_block_says_whether_it_runs() -> None:
+    assert len(BLOCKS) >= 10
+    for block in BLOCKS:
+        assert re.match(r"run|not run: .", block["mark"] or ""), f"no mark before:\n{block['code']}"
+
+
+@pytest.mark.parametrize(
+    "block", [b for b in BLOCKS if (b["mark"] or "").startswith("run")], ids=lambda b: b["code"][:40]
+)
+def test_a_block_runs(block: re.Match[str], folder: Path) -> None:
+    for package in re.findall(r"needs: (\w+)", block["mark"]):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    command = [sys.executable, "-c", block["code"]] if block["language"] == "python" else ["bash", "-ec", block["code"]]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_two_set_up_commands_are_those_that_ci_runs() -> None:
+    first, second = (block["code"].strip() for block in BLOCKS[:2])
+    assert first == "pip install -c constraints.txt . && metaevents quickstart"
+    assert second in README.with_name(".ci").joinpath("run").read_text("utf-8").replace("--quiet ", "")
