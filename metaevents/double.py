@@ -421,8 +421,9 @@ def build_archive(
 ) -> Path:
     """Write the archive of a built-in dataset from its recordings; see `metaevents.archive.build`."""
     spec = get_spec(name)
-    protocol = spec.protocol(simulated=source.name == SIMULATED)
-    header = _header(protocol, spec.recordings["licence"], spec.recordings["citation"])
+    simulated = source.name == SIMULATED
+    rights = spec.recordings["simulated"] if simulated else spec.recordings
+    header = _header(spec.protocol(simulated=simulated), rights["licence"], rights["citation"])
     return build(source, path, header, spec.partition_rule, jobs=jobs, force=force, progress=progress)
 
 

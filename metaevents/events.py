@@ -75,7 +75,7 @@ def sort_by_time(events: Events) -> Events:
 
 def rebase_time(events: Events) -> Events:
     """The events with time counted from the earliest one, which gets t = 0 us."""
-    out = events.copy()
+    out: Events = events.copy()
     if len(out):
         out["t"] -= out["t"].min()
     return out
@@ -95,7 +95,7 @@ def crop(events: Events, width: int, height: int, left: int = 0, top: int = 0) -
 
 def shift(events: Events, dx: int = 0, dy: int = 0, dt: int = 0) -> Events:
     """The events moved by dx, dy pixels and dt microseconds."""
-    out = events.copy()
+    out: Events = events.copy()
     out["x"] += dx
     out["y"] += dy
     out["t"] += dt
@@ -112,10 +112,10 @@ def downsample(events: Events, space: int = 1, time: int = 1) -> Events:
     """
     if space < 1 or time < 1:
         raise UsageError(f"downsampling factors are space={space}, time={time}; give whole numbers of at least 1")
-    out = events.copy()
+    out: Events = events.copy()
     out["x"] //= space
     out["y"] //= space
-    out["t"] = out["t"] // time * time
+    out["t"] -= out["t"] % time
     return out
 
 

@@ -119,7 +119,8 @@ def _colour(counts: np.ndarray, strength: float) -> np.ndarray:
     """[2, H, W] counts as [H, W, 3] colours: paper where nothing happened, the more ON or OFF the stronger."""
     off, on = 1 - np.exp(-counts * strength)
     ink = on[..., None] * (_PAPER - _ON) + off[..., None] * (_PAPER - _OFF)
-    return np.clip(_PAPER - ink, 0, 255).astype(np.uint8)
+    colours: np.ndarray = np.clip(_PAPER - ink, 0, 255).astype(np.uint8)
+    return colours
 
 
 def _image(counts: np.ndarray, width: int, strength: float) -> Image.Image:
@@ -162,7 +163,7 @@ class _Page:
         self.pen.text((_MARGIN, 37), second, _GREY, _font(13))
         right = self.image.width - _MARGIN
         for word, colour in (("OFF", _OFF), ("ON", _ON)):
-            left = right - self.pen.textlength(word, font=_font(14))
+            left = right - int(self.pen.textlength(word, font=_font(14)))
             self.pen.text((left, 14), word, _INK, _font(14))
             self.pen.rectangle((left - 18, 17, left - 6, 29), tuple(map(int, colour)))
             right = left - 32

@@ -6,20 +6,9 @@ import tempfile
 import time
 from pathlib import Path
 
-_RECORDINGS = {"train": 24, "test": 32}  # a digit
 _EPISODES = 100
 _FLOORS = ("chance", "prototypes", "nearest-neighbour")
 _PROTOCOLS = ("sample-5way-1shot", "sample-5way-5shot")
-
-
-def simulate(dataset: str, root: Path, jobs: int = 1, progress: bool | None = None) -> Path:
-    """Simulated recordings of a built-in dataset, in the official files' form, below `root`; returns their folder."""
-    from metaevents.sources import simulated
-    from metaevents.tasks import get_spec
-
-    name = get_spec(dataset).recordings["folder"]
-    write = {"nmnist": simulated.write_nmnist, "asl-dvs": simulated.write_asl_dvs}[name]
-    return write(root / "simulated" / name, jobs=jobs, progress=progress)
 
 
 def quickstart(out: Path | None = None) -> None:
@@ -43,6 +32,7 @@ def _run(root: Path) -> None:
     from metaevents.benchmark import floors
     from metaevents.double import build_archive, open_source
     from metaevents.plot import show
+    from metaevents.sources.simulated import simulate_recordings
 
     started = time.perf_counter()
     print(
@@ -50,7 +40,7 @@ def _run(root: Path) -> None:
     )
     path = root / "double-nmnist.h5"
     if not path.exists():
-        source = open_source("double-nmnist", simulate("double-nmnist", root))
+        source = open_source("double-nmnist", simulate_recordings("double-nmnist", root))
         build_archive("double-nmnist", path, source)
     archive = Archive(path)
     print(f"archive   {len(archive):,} recordings ({archive.source}), {path.stat().st_size / 1e6:.1f} MB: {path}")

@@ -66,3 +66,15 @@ def asl_root(asl_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     root = tmp_path_factory.mktemp("double-asl-dvs")
     build_archive("double-asl-dvs", root / "double-asl-dvs.h5", open_source("double-asl-dvs", asl_folder))
     return root
+
+
+@pytest.fixture(scope="session")
+def simulated_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the archive of the simulated N-MNIST recordings, as `metaevents build --simulated` makes it."""
+    from metaevents.double import build_archive, open_source
+    from metaevents.sources.simulated import simulate_recordings
+
+    root = tmp_path_factory.mktemp("simulated")
+    folder = simulate_recordings("double-nmnist", root)
+    build_archive("double-nmnist", root / "double-nmnist.h5", open_source("double-nmnist", folder))
+    return root

@@ -58,6 +58,11 @@ def test_the_samples_statistics_are_measured(sample_root: Path, statistics: Modu
     assert block("double-nmnist", "statistics: sample") == measured
 
 
+def test_the_simulated_statistics_are_measured(simulated_root: Path, statistics: ModuleType) -> None:
+    measured = statistics.table(me.Archive(simulated_root / "double-nmnist.h5"))
+    assert block("double-nmnist", "statistics: simulated") == measured
+
+
 def test_every_link_within_the_documents_leads_somewhere() -> None:
     root = CARDS.parent
     for document in (root / "README.md", *CARDS.glob("*.md")):

@@ -86,8 +86,8 @@ class ASLDVS:
         if minus := int(np.count_nonzero(pol == -1)):
             dirt["events_off_as_minus_one"] = minus
         width, height = self.sensor_size
-        upright = [np.clip(last - column, -1, last + 1) for last, column in ((width - 1, x), (height - 1, y))]
-        events, mended = clean(make_events(*upright, ts, pol), self.sensor_size)
+        x, y = np.clip(width - 1 - x, -1, width), np.clip(height - 1 - y, -1, height)  # what is off the sensor stays off it
+        events, mended = clean(make_events(x, y, ts, pol), self.sensor_size)
         dirt |= mended
         if not len(events):
             dirt["recordings_empty"] = 1
@@ -101,7 +101,7 @@ class ASLDVS:
 
         path = str(ref.location)
         try:
-            if not os.stat(path).st_size:
+            if not Path(path).stat().st_size:
                 return {name: np.empty(0, np.int64) for name in _VARIABLES}
             variables = loadmat(path, variable_names=list(_VARIABLES))
         except Exception as error:  # scipy raises whatever its parser trips over

@@ -80,7 +80,7 @@ def clean(events: Events, sensor_size: tuple[int, int]) -> tuple[Events, dict[st
     """
     dirt = {}
     if len(events) and not all(
-        0 <= events[axis].min() and events[axis].max() < size for axis, size in zip("xy", sensor_size, strict=True)
+        events[axis].min() >= 0 and events[axis].max() < size for axis, size in zip("xy", sensor_size, strict=True)
     ):
         inside = np.logical_and.reduce(
             [(events[axis] >= 0) & (events[axis] < size) for axis, size in zip("xy", sensor_size, strict=True)]

@@ -77,7 +77,7 @@ class NMNIST:
 
         path = str(ref.location)
         try:
-            size = os.stat(path).st_size
+            size = Path(path).stat().st_size
             if not size or size % _BYTES_PER_EVENT:
                 raise RecordingError(
                     f"N-MNIST: {path} has {size} bytes, expected a whole number of {_BYTES_PER_EVENT}-byte events; "
