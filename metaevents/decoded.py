@@ -17,6 +17,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -83,7 +84,8 @@ class Columns:
 
     def spans(self, recordings: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
         """First and last entry of recordings [n, sides]; the same shape, int64."""
-        index = np.array(recordings, np.int64)
+        shape = len(recordings), len(recordings[0])
+        index = np.fromiter(chain.from_iterable(recordings), np.int64, shape[0] * shape[1]).reshape(shape)
         return self.offset[index], self.offset[index + 1]
 
 

@@ -143,6 +143,13 @@ class EpisodeSampler:
             self._pools = {label: _Pool(dataset, label) for label in dataset.labels}
             self._sides = {name: alike(components) for name, components in dataset.components.items()}
             self._check_numbers()
+            self._parts = {
+                name: [
+                    (places, self._pools[label], self._pools[label].sizes(shots, queries, len(places)) or (0, 0))
+                    for label, places in sides.items()
+                ]
+                for name, sides in self._sides.items()
+            }
             self._draw_class = self._draw_all
         self._streams = Streams(
             {
@@ -201,11 +208,13 @@ class EpisodeSampler:
     # and each side draws from its part.
 
     def _draw_all(self, name: str, draws: Draws) -> tuple[list[Sample], list[Sample]]:
-        width = len(self.dataset.components[name])
-        support: list[list[int]] = [[]] * width
-        query: list[list[int]] = [[]] * width
-        for label, sides in self._sides[name].items():
-            for_support, for_query = self._pools[label].divide(self.shots, self.queries, len(sides), draws)
+        support: list[list[int]] = [[]] * len(self.dataset.components[name])
+        query = support.copy()
+        for sides, pool, sizes in self._parts[name]:
+            for_support, for_query = pool.divide(*sizes, draws)
+            if len(sides) == 1:
+                support[sides[0]], query[sides[0]] = for_support, for_query
+                continue
             for side, chosen in zip(sides, _rows(for_support, self.shots, len(sides), draws), strict=True):
                 support[side] = chosen
             for side, chosen in zip(sides, _rows(for_query, self.queries, len(sides), draws), strict=True):
@@ -260,9 +269,9 @@ class _Pool:
         self._known_starts: dict[tuple[int, int], list[int]] = {}
 
     def fits(self, shots: int, queries: int, sides: int) -> bool:
-        return self._sizes(shots, queries, sides) is not None
+        return self.sizes(shots, queries, sides) is not None
 
-    def _sizes(self, shots: int, queries: int, sides: int) -> tuple[int, int] | None:
+    def sizes(self, shots: int, queries: int, sides: int) -> tuple[int, int] | None:
         """How many recordings support and query of a class draw from, or None where there are too few.
 
         Each of `sides` alike sides wants recordings of its own; where they are scarce the sides share them, down to as many as
@@ -277,12 +286,8 @@ class _Pool:
         support = min(max(n * shots // (shots + queries), least_support), sides * shots, n - least_query)
         return support, min(n - support, sides * queries)
 
-    def divide(self, shots: int, queries: int, sides: int, draws: Draws) -> tuple[list[int], list[int]]:
+    def divide(self, n_support: int, n_query: int, draws: Draws) -> tuple[list[int], list[int]]:
         """Recordings for the support and for the query of a class, disjoint and `gap` numbers apart."""
-        sizes = self._sizes(shots, queries, sides)
-        if sizes is None:
-            raise UsageError(f"{len(self.indices)} recordings are too few for shots={shots}, queries={queries}")
-        n_support, n_query = sizes
         if self.gap <= 1:
             chosen = draws.choose(self.indices, n_support + n_query)
             return chosen[:n_support], chosen[n_support:]
