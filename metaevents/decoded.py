@@ -33,7 +33,7 @@ Decode: TypeAlias = Callable[[Events], Mapping[str, np.ndarray]]
 
 CACHE_VARIABLE = "METAEVENTS_CACHE"
 
-_VERSION = 1
+_VERSION = 2
 _META = "side-file.json"
 _EVENT_COLUMNS = {"t": "i4", "x": "u2", "y": "u2", "p": "u1"}
 
@@ -104,7 +104,7 @@ def cells(archive: Archive, composition: Composition, fingerprint: str, progress
     """
     # No cell can hold more events than its recording.
     longest = int(np.diff(archive.offset).max())
-    dtypes = {"cell": "i4", "count": "u1" if longest < 1 << 8 else "u2" if longest < 1 << 16 else "u4"}
+    dtypes = {"cell": "u4", "count": "u1" if longest < 1 << 8 else "u2" if longest < 1 << 16 else "u4"}
 
     def decode(events: Events) -> dict[str, np.ndarray]:
         cell, count = np.unique(cell_index(events, composition), return_counts=True)

@@ -26,7 +26,7 @@ def scatter(
 
     Parameters:
         out: [n, cells], any contents.
-        cell, count: occupied cells, ascending within a recording, and their counts, of all recordings.
+        cell, count: occupied cells, ascending within a recording, and their counts, of all recordings; unsigned.
         first, last: [n, sides]; row i gets entries first[i, s] .. last[i, s] of cell and count, cells moved by s * step.
         table: the value to write for every count, in the dtype of `out`.
     """
@@ -44,9 +44,10 @@ _BLOCK = 4096  # cells; what is cleared at a time stays in the processor's first
 
 
 def _scatter(out: Any, cell: Any, count: Any, first: Any, last: Any, step: int, table: Any) -> None:
+    # Indices are unsigned, which spares numba the question whether they count from the end.
     size = out.shape[1]
     sides = first.shape[1]
-    place = np.empty(sides, np.int64)
+    place = np.empty(sides, np.uint64)
     for i in range(out.shape[0]):
         row = out[i]
         for side in range(sides):
@@ -55,10 +56,10 @@ def _scatter(out: Any, cell: Any, count: Any, first: Any, last: Any, step: int, 
             stop = min(start + _BLOCK, size)
             row[start:stop] = 0
             for side in range(sides):
-                k, end, shift = place[side], last[i, side], side * step
-                while k < end and cell[k] + shift < stop:
+                k, end, shift, limit = place[side], np.uint64(last[i, side]), np.uint64(side * step), np.uint64(stop)
+                while k < end and cell[k] + shift < limit:
                     row[cell[k] + shift] = table[count[k]]
-                    k += 1
+                    k += np.uint64(1)
                 place[side] = k
 
 
