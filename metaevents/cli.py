@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"metaevents {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
-    commands = {command.name: command for command in _commands()}
+    commands = {command.name: command for command in (*_commands(), *_benchmark_commands())}
     for command in commands.values():
         command.arguments(subparsers.add_parser(command.name, help=command.help, description=command.help))
     chosen = parser.parse_args(arguments)
@@ -89,6 +89,13 @@ def _commands() -> Iterable[Command]:
         Command("show", "draw composed samples of an archive", _show_arguments, _show),
         Command("clean", "remove decoded side files from the cache", _clean_arguments, _clean),
     )  # fmt: skip
+
+
+def _benchmark_commands() -> Iterable[Command]:
+    """The commands of `metaevents.benchmark`, which builds on this module."""
+    from metaevents.benchmark.commands import commands
+
+    return commands()
 
 
 def print_json(value: object) -> None:

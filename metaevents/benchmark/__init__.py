@@ -1,0 +1,37 @@
+"""The benchmark: protocols, evaluation, prediction files, floors, entries and the leaderboard.
+
+    report = me.evaluate(learner, ds, protocol="5way-1shot")
+    report.save_predictions("predictions.npz")
+    report.save("entry.json", name="My method", ...)
+
+Names are imported when they are first used, as in the package itself.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from metaevents.benchmark.evaluation import evaluate
+    from metaevents.benchmark.predictions import Predictions, Score, score
+    from metaevents.benchmark.protocols import Protocol
+    from metaevents.benchmark.report import Report, over_training_seeds
+
+_HOME = {
+    "Predictions": "predictions",
+    "Protocol": "protocols",
+    "Report": "report",
+    "Score": "predictions",
+    "evaluate": "evaluation",
+    "over_training_seeds": "report",
+    "score": "predictions",
+}
+
+__all__ = ["Predictions", "Protocol", "Report", "Score", "evaluate", "over_training_seeds", "score"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"metaevents.benchmark.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'metaevents.benchmark' has no attribute {name!r}")

@@ -1,0 +1,277 @@
+"""How a learner is called: what it gets, what it may answer, and the random generators around it.
+
+A learner is any object with `adapt(support_x, support_y, ways) -> classifier`, or a function of that shape; `classifier(query_x)`
+gives scores [n, ways]. Optional attributes say what it wants and what it can tell:
+
+    representation, layout, dtype, device   as for `EpisodeLoader`; dtype may be a string ("uint8")
+    numpy                                   True for numpy arrays instead of tensors
+    parameters                              their number, or what holds them (a module, tensors), or a function that gives either
+    spikes_per_sample,
+    synaptic_operations_per_sample          numbers, or functions that give them, read after the last episode; means over all
+                                            samples seen
+    seen, overlap                           what the weights were trained on (a dictionary), what of the test was among it (text)
+
+When learners are run, and on what, is left to `metaevents.benchmark.evaluation`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import random
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from metaevents.double import ComposedDataset
+from metaevents.episodes import Episode
+from metaevents.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+Classifier: TypeAlias = Callable[[Any], Any]
+
+
+class Runner:
+    """A learner, called as the contract says and checked at every answer.
+
+    Attributes:
+        learner: what was given.
+        name: its import path: module and class, or module and function.
+        loader_options: what `EpisodeLoader` has to know about it.
+        device: where it wants its input; "cpu" by default.
+        numpy: whether it wants numpy arrays.
+    """
+
+    def __init__(self, learner: Any) -> None:
+        adapt = learner if inspect.isroutine(learner) else getattr(learner, "adapt", learner)
+        if isinstance(learner, type) or not callable(adapt):
+            what = f"the class {learner.__name__}" if isinstance(learner, type) else repr(learner)
+            raise UsageError(f"{what} is no learner; give an object with adapt(support_x, support_y, ways), or such a function")
+        import torch
+
+        self.learner = learner
+        self._adapt = adapt
+        named = learner if hasattr(learner, "__qualname__") else type(learner)
+        self.name = f"{named.__module__}.{named.__qualname__}"
+        self.numpy = bool(getattr(learner, "numpy", False))
+        try:
+            self.device = torch.device(getattr(learner, "device", None) or "cpu")
+            torch.empty(0, device=self.device)
+        except (RuntimeError, TypeError, AssertionError):
+            raise UsageError(f"{self.name} wants device={learner.device!r}; give one that is here, such as 'cpu'") from None
+        self.loader_options: dict[str, Any] = {
+            "representation": getattr(learner, "representation", "frames"),
+            "layout": getattr(learner, "layout", "TPHW"),
+            "dtype": _torch_dtype(getattr(learner, "dtype", None)),
+        }
+
+    def place(self, episode: Episode) -> Episode:
+        """The episode where the learner wants it."""
+        return episode if self.device.type == "cpu" else episode.to(self.device)
+
+    def adapt(self, episode: Episode, ways: int) -> Classifier:
+        """Let the learner adapt to an episode's support.
+
+        Raises:
+            UsageError: it failed, or gave something that cannot classify; names the episode.
+        """
+        import torch
+
+        given = episode.numpy() if self.numpy else {"support_x": episode.support_x, "support_y": episode.support_y}
+        with torch.enable_grad(), _naming(episode, "adapt"):
+            classifier = self._adapt(given["support_x"], given["support_y"], ways)
+        if not callable(classifier):
+            raise UsageError(
+                f"episode {episode.index}: adapt gave {type(classifier).__name__}, expected a classifier: something to call with "
+                "query_x that gives scores [n, ways]"
+            )
+        return classifier  # type: ignore[no-any-return]
+
+    def scores(self, classifier: Classifier, query_x: Any, episode: Episode, ways: int) -> np.ndarray:
+        """A classifier's scores for queries, checked; [n, ways] float64. No gradients are recorded.
+
+        Raises:
+            UsageError: it failed, or its scores have a wrong shape, are no real numbers, are NaN or lie on another device; names
+                the episode.
+        """
+        import torch
+
+        if self.numpy and isinstance(query_x, torch.Tensor):
+            query_x = query_x.cpu().numpy()
+        with torch.no_grad(), _naming(episode, "classify"):
+            answer = classifier(query_x)
+        return _checked(answer, len(query_x), ways, self.device, episode)
+
+    def synchronise(self) -> None:
+        """Wait until a GPU has done what it was asked to, so that a clock can be read."""
+        if self.device.type == "cuda":
+            import torch
+
+            torch.cuda.synchronize(self.device)
+
+    def offers(self, name: str) -> Any:
+        """What the learner tells of itself: an attribute, or what the method of that name gives; None where it has neither.
+
+        Raises:
+            UsageError: the method failed.
+        """
+        try:
+            value = getattr(self.learner, name, None)
+            return value() if callable(value) and not _is_module(value) else value
+        except Exception as error:
+            raise UsageError(f"the learner's {name} failed: {type(error).__name__}: {error}") from error
+
+    def parameters(self) -> int | None:
+        """The number of parameters, where the learner offers them."""
+        return _count(self.offers("parameters"))
+
+
+def _torch_dtype(value: Any) -> torch.dtype | None:
+    import torch
+
+    if value is None or isinstance(value, torch.dtype):
+        return value
+    name = value.removeprefix("torch.") if isinstance(value, str) else np.dtype(value).name
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype):
+        raise UsageError(f"dtype={value!r}; choose float32, float16 or uint8")
+    return dtype
+
+
+@contextmanager
+def _naming(episode: Episode, doing: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise UsageError(f"episode {episode.index}: the learner failed in {doing}: {type(error).__name__}: {error}") from error
+
+
+def _checked(answer: Any, n: int, ways: int, device: torch.device, episode: Episode) -> np.ndarray:
+    import torch
+
+    def refuse(what: str) -> UsageError:
+        return UsageError(f"episode {episode.index}: the classifier gave {what}; return scores [{n}, {ways}], one a class")
+
+    if isinstance(answer, torch.Tensor):
+        same_kind = answer.device.type == device.type
+        if not same_kind or (device.index is not None and answer.device.index != device.index):
+            raise UsageError(
+                f"episode {episode.index}: the scores are on {answer.device}, the queries were on {device}; return them there, "
+                "or say with the attribute `device` where the learner works"
+            )
+        answer = answer.detach().cpu()
+        if answer.is_floating_point():
+            answer = answer.double()  # numpy knows no bfloat16
+    try:
+        scores = np.asarray(answer)
+    except (TypeError, ValueError, RuntimeError):
+        raise refuse(f"{type(answer).__name__} that is no array") from None
+    if scores.dtype.kind not in "fiub":
+        raise refuse(f"{scores.dtype} {list(scores.shape)}")
+    if scores.shape == (n,) and scores.dtype.kind in "iu":
+        raise refuse(f"whole numbers [{n}], as if they were class ids")
+    if scores.shape != (n, ways):
+        raise refuse(f"shape {list(scores.shape)}")
+    if np.isnan(scores).any():
+        raise refuse(f"NaN for {int(np.isnan(scores).any(axis=1).sum())} of {n} queries")
+    return scores.astype(np.float64)
+
+
+def _is_module(value: Any) -> bool:
+    return hasattr(value, "state_dict")
+
+
+def _count(held: Any) -> int | None:
+    """How many numbers there are in a module, tensors, arrays, or containers of them; a number stands for itself."""
+    if held is None or isinstance(held, (int, np.integer)):
+        return None if held is None else int(held)
+    if _is_module(held):
+        held = held.parameters()
+    if hasattr(held, "shape"):
+        return int(np.prod(held.shape))
+    if isinstance(held, Mapping):
+        held = held.values()
+    if isinstance(held, Iterable):
+        return sum(_count(part) or 0 for part in held)
+    raise UsageError(f"parameters={held!r}; offer their number, a module, or tensors")
+
+
+# --- random generators -----------------------------------------------------------------------------------------------------
+
+
+def seed_generators(seed: int) -> None:
+    """Seed the global generators of torch (all devices), numpy and Python, which learners may draw from."""
+    import torch
+
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002  the legacy generator is the global one
+    random.seed(seed)
+
+
+@contextmanager
+def generators_restored() -> Iterator[None]:
+    """Put the global generators of torch, numpy and Python back as they were, whatever happens."""
+    import torch
+
+    ours = (torch.get_rng_state(), np.random.get_state(), random.getstate())  # noqa: NPY002
+    on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        torch.set_rng_state(ours[0])
+        np.random.set_state(ours[1])  # noqa: NPY002
+        random.setstate(ours[2])
+        if on_gpu:
+            torch.cuda.set_rng_state_all(on_gpu)
+
+
+# --- learners by name --------------------------------------------------------------------------------------------------------
+
+
+def load_learner(where: str, dataset: ComposedDataset) -> Any:
+    """The learner at an import path.
+
+    Parameters:
+        where: "module:attribute", an object or a function that learns, or a class or function without arguments that gives one;
+            or "floor:name", one of `metaevents.benchmark.floors.TABLE`. Modules of the working folder are found too.
+        dataset: what it will be evaluated on; floors are made for it.
+
+    Raises:
+        UsageError: nothing there, or nothing that learns.
+    """
+    module, _, attribute = where.partition(":")
+    if not module or not attribute:
+        raise UsageError(f"learner {where!r}; give module:attribute, such as my_method:Learner, or floor:prototypes")
+    if module == "floor":
+        from metaevents.benchmark.floors import TABLE
+
+        if attribute not in TABLE:
+            raise UsageError(f"no floor {attribute!r}; choose one of {', '.join(TABLE)}")
+        return TABLE[attribute](dataset)
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module)
+        for name in attribute.split("."):
+            found = getattr(found, name)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"learner {where!r}: {error}; give module:attribute, importable from here") from error
+    if isinstance(found, type) or (inspect.isroutine(found) and _takes_nothing(found)):
+        try:
+            return found()
+        except Exception as error:
+            raise UsageError(f"learner {where!r} could not be made: {type(error).__name__}: {error}") from error
+    return found
+
+
+def _takes_nothing(function: Callable[..., Any]) -> bool:
+    needed = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(function).parameters.values()
+    return all(p.kind not in needed or p.default is not p.empty for p in parameters)

@@ -1,0 +1,140 @@
+"""The table of protocols, the episodes that follow from it, and their published digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import metaevents as me
+from metaevents.benchmark import protocols as table
+from metaevents.benchmark.protocols import Protocol, bind, episode_list, published_digest
+from metaevents.errors import UsageError
+
+SAMPLE_FINGERPRINT = "f4fbbcd28b9529c8e0d5055940edccff0f5c403b8940c8159d51b3897dcc99b1"
+
+
+def test_every_dataset_has_every_setting_pairing_and_class_split_that_has_the_classes() -> None:
+    for dataset in ("double-nmnist", "double-asl-dvs"):
+        found = {(p.name, p.pairing, p.classes) for p in table.protocols() if p.dataset == dataset}
+        expected = {
+            (name, pairing, classes)
+            for name in table.names()
+            for pairing in ("all", "published")
+            for classes in ("published", "novel-components")
+            if not (name.startswith("20way") and classes == "novel-components")
+        }
+        assert found == expected
+
+
+def test_numbers_are_those_of_the_names() -> None:
+    for protocol in table.protocols():
+        ways, shots = (int(word.rstrip("wayshot")) for word in protocol.name.removeprefix("sample-").split("-"))
+        assert (protocol.ways, protocol.shots) == (ways, shots)
+        assert protocol.queries == (10 if protocol.name.startswith("sample-") else 15)
+        assert (protocol.episodes, protocol.split) == (600, "test")
+        assert protocol.deviations() == []
+
+
+def test_a_run_with_other_numbers_names_each_deviation(digits: me.DoubleNMNIST) -> None:
+    run = bind("5way-5shot", digits, episodes=20, queries=3)
+    assert (run.episodes, run.queries) == (20, 3)
+    assert run.deviations() == ["queries=3 instead of 15", "episodes=20 instead of 600"]
+
+
+def test_20_ways_on_novel_components_are_no_protocol(digits_root: Path) -> None:
+    novel = me.DoubleNMNIST(digits_root, split="test", classes="novel-components")
+    assert bind("20way-1shot", novel).deviations() == ["classes=novel-components instead of published"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "6way"}, "no protocol '6way'"),
+        ({"version": 9}, "5way-1shot in version 9: this release knows 1; upgrade metaevents"),
+    ],
+)
+def test_unknown_protocols_and_versions_are_refused(digits: me.DoubleNMNIST, change: dict[str, Any], message: str) -> None:
+    fields = {**bind("5way-1shot", digits).to_dict(), **change}
+    with pytest.raises(UsageError, match=message):
+        Protocol.from_dict(fields).deviations()
+
+
+@pytest.mark.parametrize("change", [{"ways": 0}, {"ways": "5"}, {"seed": -1}, {"episodes": True}, {"name": 3}, {"shots": 1.0}])
+def test_unfit_fields_are_refused(digits: me.DoubleNMNIST, change: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=f"protocol field {next(iter(change))}="):
+        Protocol.from_dict({**bind("5way-1shot", digits).to_dict(), **change})
+
+
+def test_missing_and_unknown_fields_are_refused(digits: me.DoubleNMNIST) -> None:
+    fields = bind("5way-1shot", digits).to_dict()
+    assert Protocol.from_dict(fields).to_dict() == fields
+    for wrong in ({**fields, "extra": 1}, {k: v for k, v in fields.items() if k != "ways"}):
+        with pytest.raises(UsageError, match="a protocol has the fields"):
+            Protocol.from_dict(wrong)
+
+
+@pytest.mark.parametrize("numbers", [{"episodes": 0}, {"queries": 0}, {"episodes": -3}])
+def test_numbers_below_one_are_refused(digits: me.DoubleNMNIST, numbers: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match="give at least 1"):
+        bind("5way-1shot", digits, **numbers)
+
+
+@pytest.mark.parametrize("pairing", ["all", "published"])
+def test_the_episode_list_is_that_of_the_loader(digits_root: Path, pairing: str) -> None:
+    ds = me.DoubleNMNIST(digits_root, split="test", pairing=pairing)
+    found = episode_list(ds, bind("sample-5way-5shot", ds, episodes=8))
+    digest = hashlib.sha256()
+    loader = me.EpisodeLoader(ds, 5, 5, 10, episodes=8, seed=0, representation="sum")
+    for index, ep in enumerate(loader):
+        digest.update(bytes.fromhex(ep.digest()))
+        np.testing.assert_array_equal(found.labels[index], ep.query_y)
+        assert tuple(ds.classes[c] for c in found.classes[index]) == ep.classes
+        assert ds.name_samples(found.queries[index]) == ep.query_ids
+    assert found.digest == digest.hexdigest()
+
+
+def test_an_episode_list_is_refused_for_another_dataset(digits_root: Path, digits: me.DoubleNMNIST) -> None:
+    val = me.DoubleNMNIST(digits_root, split="val")
+    with pytest.raises(UsageError, match=r"drawn from double-nmnist, all, published, test, the dataset given is .*val"):
+        episode_list(val, bind("sample-5way-1shot", digits))
+
+
+def test_the_published_digests_of_the_sample_are_what_this_code_draws(sample_root: Path) -> None:
+    listed = 0
+    for protocol in table.protocols():
+        published = published_digest(SAMPLE_FINGERPRINT, protocol)
+        if protocol.dataset != "double-nmnist" or published is None:
+            continue
+        ds = me.DoubleNMNIST(sample_root, split="test", pairing=protocol.pairing, classes=protocol.classes)
+        assert ds.fingerprint == SAMPLE_FINGERPRINT
+        assert episode_list(ds, protocol).digest == published
+        listed += 1
+    assert listed == 14  # 15 queries fit the sample with the published pairing alone
+
+
+def test_the_command_writes_digests_that_evaluate_compares_with(
+    digits_root: Path, digits: me.DoubleNMNIST, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = bind("sample-5way-1shot", digits)
+    assert published_digest(digits.fingerprint, run) is None
+    out = tmp_path / "episode-digests.json"
+    line = [sys.executable, "-m", "metaevents.benchmark.protocols", str(digits_root / "double-nmnist.h5"), "--out", str(out)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
+    (archive,) = json.loads(out.read_text("utf-8"))["archives"].values()
+    assert archive["recordings"] == 440
+    (stated,) = [row["digest"] for row in archive["episodes"] if row["protocol"] == run.to_dict()]
+    assert stated == episode_list(digits, run).digest
+
+    published = {(digits.fingerprint, run): "0" * 64}
+    monkeypatch.setattr(table, "_published_digests", lambda: published)
+    report = me.evaluate(lambda x, y, ways: lambda q: np.zeros((len(q), ways)), digits, "sample-5way-1shot", progress=False)
+    assert report.deviations == [f"episodes_digest={stated} instead of {'0' * 64}"]
+    assert not report.is_protocol
