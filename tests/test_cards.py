@@ -63,6 +63,11 @@ def test_the_simulated_statistics_are_measured(simulated_root: Path, statistics:
     assert block("double-nmnist", "statistics: simulated") == measured
 
 
+def test_the_floors_in_the_card_are_those_that_were_run() -> None:
+    run = (CARDS / "results" / "floors.md").read_text("utf-8")
+    assert block("double-nmnist", "floors") == run[run.index("### ") :].strip().replace("### ", "#### ")
+
+
 def test_every_link_within_the_documents_leads_somewhere() -> None:
     root = CARDS.parent
     for document in (root / "README.md", *CARDS.glob("*.md")):

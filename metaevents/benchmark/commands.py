@@ -35,7 +35,9 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--protocol", default="5way-1shot", metavar="NAME", help="5way-1shot by default")
     parser.add_argument("--pairing", default="all", metavar="NAME", help="all (default) or published")
-    parser.add_argument("--classes", default="published", metavar="NAME", help="published (default) or novel-components")
+    parser.add_argument(
+        "--classes", default="published", metavar="NAME", help="published (default) or novel-components"
+    )
     parser.add_argument(
         "--dataset", metavar="NAME", help="double-nmnist or double-asl-dvs, where --archive is a folder"
     )
@@ -56,7 +58,9 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     method = parser.add_argument_group("for the entry")
     for name, help in _METHOD_OPTIONS.items():
-        method.add_argument(f"--{name.replace('_', '-')}", nargs="+" if name == "authors" else None, metavar="TEXT", help=help)
+        method.add_argument(
+            f"--{name.replace('_', '-')}", nargs="+" if name == "authors" else None, metavar="TEXT", help=help
+        )
     _json_flag(parser)
 
 

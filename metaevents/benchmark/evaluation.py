@@ -300,7 +300,8 @@ class _Told:
 
 def _tell(runner: Runner, episodes: int) -> _Told:
     amounts = {
-        name: runner.offers(name) if episodes else None for name in ("spikes_per_sample", "synaptic_operations_per_sample")
+        name: runner.offers(name) if episodes else None
+        for name in ("spikes_per_sample", "synaptic_operations_per_sample")
     }
     seen, overlap = runner.offers("seen"), runner.offers("overlap")
     try:

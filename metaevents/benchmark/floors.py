@@ -242,7 +242,9 @@ def _single_recordings(dataset: ComposedDataset) -> tuple[torch.Tensor, torch.Te
         recordings = dataset.archive.select(label, ["train"])
         recordings = recordings[:: -(-len(recordings) // _PER_LABEL) or 1]
         if not len(recordings):
-            raise UsageError(f"{dataset.archive.path} has no training recording of {label!r}; build it from more recordings")
+            raise UsageError(
+                f"{dataset.archive.path} has no training recording of {label!r}; build it from more recordings"
+            )
         # A sample with the recording on every side shows it, cell for cell, on the left.
         sums = dataset.stack_sums([(int(index),) * sides for index in recordings], dtype=torch.float16)
         images.append(sums[..., : sums.shape[-1] // sides].clone())
@@ -289,7 +291,9 @@ def run_all(archive: PathLike, protocols: Sequence[str], out: Path) -> Iterator[
     dataset_name = Archive(archive).dataset
     out.mkdir(parents=True, exist_ok=True)
     for classes in CLASS_SPLITS:
-        splits = {pairing: load(dataset_name, archive, "test", pairing=pairing, classes=classes) for pairing in PAIRINGS}
+        splits = {
+            pairing: load(dataset_name, archive, "test", pairing=pairing, classes=classes) for pairing in PAIRINGS
+        }
         for name, make in TABLE.items():
             learner = make(splits["all"])  # what a floor learns from does not depend on the pairing
             for protocol in protocols:
@@ -303,6 +307,8 @@ def run_all(archive: PathLike, protocols: Sequence[str], out: Path) -> Iterator[
 
 
 def _method(name: str, learner: Any, report: Report) -> dict[str, Any]:
+    import torch
+
     protocol = report.protocol
     command = [
         "metaevents", "evaluate", f"floor:{name}", "--archive", f"{protocol.dataset}.h5", "--protocol", protocol.name,
@@ -315,7 +321,7 @@ def _method(name: str, learner: Any, report: Report) -> dict[str, Any]:
         "commit": __version__,
         "command": shlex.join(command),
         "other_data": "none",
-        "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}",
+        "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}; torch on {torch.get_num_threads()} thread(s)",
         "notes": " ".join((learner.__doc__ or "").split("\n\n")[0].split()),
     }
 
@@ -347,6 +353,8 @@ def _cell(report: Report) -> str:
 
 def document(runs: Sequence[Run], command: str) -> str:
     """What `--markdown` writes: the tables, what they are over, and the command that makes them."""
+    import torch
+
     report = runs[0].report
     archive = report.archive
     simulated = " SIMULATED recordings: these are no results on real data." if archive["simulated"] else ""
@@ -354,7 +362,7 @@ def document(runs: Sequence[Run], command: str) -> str:
         f"# Floors\n\nAccuracy in %, mean ± half of the 95 % confidence interval over {report.protocol.episodes} episodes (in "
         "brackets the 95 % interval of a bootstrap over the query recordings).\n\n"
         f"Dataset {report.protocol.dataset}, recordings `{archive['source']}` ({archive['recordings']:,}), fingerprint "
-        f"`{archive['fingerprint']}`.{simulated} Made by\n\n```sh\n{command}\n```\n\n{markdown(runs)}"
+        f"`{archive['fingerprint']}`.{simulated} Made on {torch.get_num_threads()} thread(s) by\n\n```sh\n{command}\n```\n\n{markdown(runs)}"
     )
 
 
@@ -365,9 +373,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from metaevents.cli import run
 
     program = "python -m metaevents.benchmark.floors"
-    parser = argparse.ArgumentParser(prog=program, description="Run every floor with both pairings and both class splits.")
+    parser = argparse.ArgumentParser(
+        prog=program, description="Run every floor with both pairings and both class splits."
+    )
     parser.add_argument("--archive", type=Path, required=True, metavar="FILE", help="an archive (.h5)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for entries and prediction files")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for entries and prediction files"
+    )
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables here, else to standard output")
     parser.add_argument(
         "--protocol", dest="protocols", nargs="+", default=list(_PROTOCOLS), metavar="NAME", help="which protocols"

@@ -176,7 +176,7 @@ class Table:
         protocol = self.protocol
         said = (
             f"Protocol {protocol['name']}, version {protocol['version']}: {protocol['episodes']} episodes of the "
-            f"{protocol['split']} split, {protocol['queries']} queries a class; chance is {percent(self.chance)} %."
+            f"{protocol['split']} split, {protocol['queries']} queries a class; chance is {100 * self.chance:g} %."
         )
         return " ".join([said, *(NOTES[key] for key in NOTES if protocol[key[0]] == key[1])])
 
@@ -244,7 +244,7 @@ TITLE = "Few-shot learning on event cameras"
 
 READING = (
     "Accuracy is the mean over the episodes, in percent, with half its 95 % confidence interval; the second interval is a "
-    "bootstrap over recordings, wider because episodes share a limited pool of them.",
+    "bootstrap over recordings, which counts that episodes share a limited pool of them.",
     "“Tied” is an entry that a paired permutation test on the shared episodes (Holm-corrected, 5 %) cannot tell from the best.",
     "“Transductive” is a method whose score of a query was found to depend on the other queries; “inductive” all others.",
     "“Verified” is what somebody other than the authors has rerun; “claimed” is what the authors alone have run. Of either, "
@@ -252,8 +252,8 @@ READING = (
 )
 
 SAMPLE_NOTE = (
-    "Scores on a sample of the recordings (1,000 of N-MNIST, say). They show that everything runs and what a trivial method "
-    "gets; they rank nothing, and no number here may stand beside one on the whole dataset."
+    "Scores on a sample of the recordings. They show that everything runs and what trivial methods get; no number here may stand "
+    "beside one on the whole dataset."
 )
 
 EMPTY = "No entry yet; cards/SUBMITTING.md says how to make the first one."

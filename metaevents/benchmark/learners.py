@@ -52,7 +52,9 @@ class Runner:
         adapt = learner if inspect.isroutine(learner) else getattr(learner, "adapt", learner)
         if isinstance(learner, type) or not callable(adapt):
             what = f"the class {learner.__name__}" if isinstance(learner, type) else repr(learner)
-            raise UsageError(f"{what} is no learner; give an object with adapt(support_x, support_y, ways), or such a function")
+            raise UsageError(
+                f"{what} is no learner; give an object with adapt(support_x, support_y, ways), or such a function"
+            )
         import torch
 
         self.learner = learner
@@ -64,7 +66,9 @@ class Runner:
             self.device = torch.device(getattr(learner, "device", None) or "cpu")
             torch.empty(0, device=self.device)
         except (RuntimeError, TypeError, AssertionError):
-            raise UsageError(f"{self.name} wants device={learner.device!r}; give one that is here, such as 'cpu'") from None
+            raise UsageError(
+                f"{self.name} wants device={learner.device!r}; give one that is here, such as 'cpu'"
+            ) from None
         self.loader_options: dict[str, Any] = {
             "representation": getattr(learner, "representation", "frames"),
             "layout": getattr(learner, "layout", "TPHW"),
@@ -149,14 +153,18 @@ def _naming(episode: Episode, doing: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise UsageError(f"episode {episode.index}: the learner failed in {doing}: {type(error).__name__}: {error}") from error
+        raise UsageError(
+            f"episode {episode.index}: the learner failed in {doing}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _checked(answer: Any, n: int, ways: int, device: torch.device, episode: Episode) -> np.ndarray:
     import torch
 
     def refuse(what: str) -> UsageError:
-        return UsageError(f"episode {episode.index}: the classifier gave {what}; return scores [{n}, {ways}], one a class")
+        return UsageError(
+            f"episode {episode.index}: the classifier gave {what}; return scores [{n}, {ways}], one a class"
+        )
 
     if isinstance(answer, torch.Tensor):
         same_kind = answer.device.type == device.type
@@ -272,6 +280,10 @@ def load_learner(where: str, dataset: ComposedDataset) -> Any:
 
 
 def _takes_nothing(function: Callable[..., Any]) -> bool:
-    needed = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    needed = (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.KEYWORD_ONLY,
+    )
     parameters = inspect.signature(function).parameters.values()
     return all(p.kind not in needed or p.default is not p.empty for p in parameters)

@@ -475,12 +475,17 @@ def _method(entry: Entry) -> Iterator[tuple[str, str | None]]:
     yield "Command", _el("code", method["command"])
     yield "Learner", _el("code", entry.report["learner"])
     yield "Other data", method["other_data"]
-    yield (
-        "Trained on",
-        entry.report["seen"] and _el("code", json.dumps(entry.report["seen"], ensure_ascii=False, sort_keys=True)),
-    )
+    yield "Trained on", _said(entry.report["seen"])
     yield "Overlap with the test", entry.overlap
     yield "Notes", _paragraph(method["notes"])
+
+
+def _said(facts: Mapping[str, Any] | None) -> str | None:
+    """What a learner says that it has seen, in a line."""
+    if facts is None:
+        return None
+    lines = {name: ", ".join(map(str, value)) if isinstance(value, list) else value for name, value in facts.items()}
+    return "; ".join(f"{name} {value}" for name, value in sorted(lines.items()))
 
 
 def _link(address: str) -> Markup:

@@ -105,7 +105,9 @@ def _read(path: Path) -> tuple[Mapping[str, Any], Mapping[str, np.ndarray]]:
     try:
         with zipfile.ZipFile(path) as archive:
             if (size := sum(member.file_size for member in archive.infolist())) > _MAX_BYTES:
-                raise UsageError(f"{path} unpacks to {size:,} bytes, at most {_MAX_BYTES:,} are expected; leave the scores out")
+                raise UsageError(
+                    f"{path} unpacks to {size:,} bytes, at most {_MAX_BYTES:,} are expected; leave the scores out"
+                )
         with np.load(path, allow_pickle=False) as loaded:
             arrays = {name: loaded[name] for name in ("header", "episodes", "predictions", "scores") if name in loaded}
         header = json.loads(str(arrays["header"]))
@@ -128,9 +130,7 @@ def _read(path: Path) -> tuple[Mapping[str, Any], Mapping[str, np.ndarray]]:
     return header, arrays
 
 
-def _in_order(
-    path: Path, protocol: Protocol, arrays: Mapping[str, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray | None]:
+def _in_order(path: Path, protocol: Protocol, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
     """Predictions (and scores, where there are some) in order of the episodes, everything there once and in range."""
     predictions = arrays["predictions"]
     if predictions.ndim != 2 or predictions.dtype.kind not in "iu":
@@ -146,13 +146,17 @@ def _in_order(
         )
     episodes = arrays.get("episodes", np.arange(rows))
     if episodes.shape != (rows,) or episodes.dtype.kind not in "iu":
-        raise UsageError(f"{path}: episodes are {episodes.dtype} of shape {episodes.shape}, expected whole numbers [{rows}]")
+        raise UsageError(
+            f"{path}: episodes are {episodes.dtype} of shape {episodes.shape}, expected whole numbers [{rows}]"
+        )
     if len(wrong := episodes[(episodes < 0) | (episodes >= protocol.episodes)]):
         raise UsageError(f"{path}: episode {wrong[0]} is not one of 0 to {protocol.episodes - 1}; predict those alone")
     order = np.argsort(episodes, kind="stable")
     found, times = np.unique(episodes, return_counts=True)
     if len(twice := found[times > 1]):
-        raise UsageError(f"{path}: {len(twice)} episodes are there more than once, the first is {twice[0]}; give each once")
+        raise UsageError(
+            f"{path}: {len(twice)} episodes are there more than once, the first is {twice[0]}; give each once"
+        )
     if rows < protocol.episodes:
         first = next((i for i, episode in enumerate(found) if i != episode), rows)
         raise UsageError(
@@ -220,7 +224,9 @@ class Score:
             UsageError: a field is missing or unknown.
         """
         if differing := set(cls.document_fields()) ^ set(document):
-            raise UsageError(f"no {cls.__name__.lower()} of this release: missing or unknown are {', '.join(sorted(differing))}")
+            raise UsageError(
+                f"no {cls.__name__.lower()} of this release: missing or unknown are {', '.join(sorted(differing))}"
+            )
         low, high = document["bootstrap95"]
         return cls(**{**document, "protocol": Protocol.from_dict(document["protocol"]), "bootstrap95": (low, high)})
 

@@ -64,11 +64,15 @@ class Protocol:
         """
         kinds = {name: int if kind == "int" else str for name, kind in cls.__annotations__.items()}
         if set(fields) != set(kinds):
-            raise UsageError(f"a protocol has the fields {', '.join(kinds)}; got {', '.join(map(str, fields)) or 'none'}")
+            raise UsageError(
+                f"a protocol has the fields {', '.join(kinds)}; got {', '.join(map(str, fields)) or 'none'}"
+            )
         for name, kind in kinds.items():
             value = fields[name]
             if type(value) is not kind or (isinstance(value, int) and value < (name != "seed")):
-                raise UsageError(f"protocol field {name}={value!r} is no {'whole number in range' if kind is int else 'name'}")
+                raise UsageError(
+                    f"protocol field {name}={value!r} is no {'whole number in range' if kind is int else 'name'}"
+                )
         return cls(**fields)
 
     @property
@@ -104,7 +108,12 @@ def _rows() -> Mapping[str, Mapping[int, Mapping[str, Any]]]:
     table = json.loads((_DATA / "protocols.json").read_text("utf-8"))
     found: dict[str, dict[int, Mapping[str, Any]]] = {}
     for row in table["protocols"]:
-        shared = {"split": table["split"], "seed": table["seed"], "dataset": row["datasets"], "pairing": row["pairings"]}
+        shared = {
+            "split": table["split"],
+            "seed": table["seed"],
+            "dataset": row["datasets"],
+            "pairing": row["pairings"],
+        }
         found.setdefault(row["name"], {})[row["version"]] = {**row, **shared}
     return found
 
@@ -174,7 +183,9 @@ def sampler(dataset: ComposedDataset, run: Protocol) -> EpisodeSampler:
             EpisodeSampler(dataset, row["ways"], row["shots"], row["queries"], row["seed"])
         except UsageError:
             raise error from None
-        raise UsageError(f"{error}; protocol {smaller!r} ({row['queries']} queries a class) fits this archive") from None
+        raise UsageError(
+            f"{error}; protocol {smaller!r} ({row['queries']} queries a class) fits this archive"
+        ) from None
 
 
 # --- the episode list --------------------------------------------------------------------------------------------------
@@ -293,7 +304,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from metaevents.cli import run
 
     parser = argparse.ArgumentParser(
-        prog="python -m metaevents.benchmark.protocols", description="Write the digests of all protocols' episodes anew."
+        prog="python -m metaevents.benchmark.protocols",
+        description="Write the digests of all protocols' episodes anew.",
     )
     parser.add_argument("archives", nargs="+", type=Path, metavar="ARCHIVE", help="an archive (.h5)")
     parser.add_argument("--out", type=Path, default=Path(str(_DATA / _DIGESTS)), metavar="FILE")

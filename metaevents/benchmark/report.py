@@ -110,7 +110,9 @@ class Report(Score):
 
     def _own_predictions(self) -> Predictions:
         if self.predictions is None:
-            raise UsageError("this report was read from an entry and holds no predictions; use the prediction file beside it")
+            raise UsageError(
+                "this report was read from an entry and holds no predictions; use the prediction file beside it"
+            )
         return self.predictions
 
 
@@ -122,5 +124,7 @@ def over_training_seeds(reports: Sequence[Report]) -> Report:
     """
     summary = repeated([report.accuracy for report in reports])
     if len({(report.protocol, report.archive["fingerprint"], report.episodes_digest) for report in reports}) > 1:
-        raise UsageError("the reports are over different episodes; evaluate all trainings under one protocol and archive")
+        raise UsageError(
+            "the reports are over different episodes; evaluate all trainings under one protocol and archive"
+        )
     return replace(reports[0], training_seeds=summary)

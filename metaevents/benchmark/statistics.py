@@ -34,7 +34,11 @@ def ci95(per_episode: Sequence[float] | np.ndarray) -> float:
 
 
 def bootstrap95(
-    correct: np.ndarray, recordings: np.ndarray, pools: Mapping[str, np.ndarray], key: object, replicates: int = REPLICATES
+    correct: np.ndarray,
+    recordings: np.ndarray,
+    pools: Mapping[str, np.ndarray],
+    key: object,
+    replicates: int = REPLICATES,
 ) -> tuple[float, float]:
     """The 95 % percentile interval of the accuracy under resampling of the recordings that the queries are made of.
 

@@ -155,7 +155,9 @@ def observe(runner: Runner, episode: Episode, foreign: Episode, ways: int, seed:
         return observation
     seeds = [draws.below(1 << 32) for _ in range(2 * PASSES)]
     in_batch = [ask(together, seed) for seed in seeds[:PASSES]]
-    distances = {way: _distances(in_batch, [ask(batches, s) for s in seeds[PASSES:]]) for way, batches in questions.items()}
+    distances = {
+        way: _distances(in_batch, [ask(batches, s) for s in seeds[PASSES:]]) for way, batches in questions.items()
+    }
     return replace(observation, random=True, distances=distances)
 
 
@@ -203,9 +205,15 @@ def _by_frequency(observations: Sequence[Observation]) -> tuple[bool, str | None
         mean = float(distances.mean())
         limit = DISTANCE + 4 * float(distances.std()) / sqrt(len(distances))
         if mean > limit:
-            return True, f"{way}, the frequencies of its predictions moved by a squared distance of {mean:.3g}, limit {limit:.3g}"
+            return (
+                True,
+                f"{way}, the frequencies of its predictions moved by a squared distance of {mean:.3g}, limit {limit:.3g}",
+            )
         largest = max(largest, mean)
-    return False, f"draws random numbers to classify; the frequencies of its predictions moved by at most {max(0.0, largest):.3g}"
+    return (
+        False,
+        f"draws random numbers to classify; the frequencies of its predictions moved by at most {max(0.0, largest):.3g}",
+    )
 
 
 def _moves(before: np.ndarray, after: np.ndarray) -> np.ndarray:

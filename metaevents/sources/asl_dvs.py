@@ -86,7 +86,10 @@ class ASLDVS:
         if minus := int(np.count_nonzero(pol == -1)):
             dirt["events_off_as_minus_one"] = minus
         width, height = self.sensor_size
-        x, y = np.clip(width - 1 - x, -1, width), np.clip(height - 1 - y, -1, height)  # what is off the sensor stays off it
+        x, y = (
+            np.clip(width - 1 - x, -1, width),
+            np.clip(height - 1 - y, -1, height),
+        )  # what is off the sensor stays off it
         events, mended = clean(make_events(x, y, ts, pol), self.sensor_size)
         dirt |= mended
         if not len(events):

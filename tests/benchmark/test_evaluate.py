@@ -101,7 +101,9 @@ def test_smaller_runs_and_other_splits_say_that_they_are_not_the_protocol(digits
 
 
 def test_an_archive_too_small_for_a_protocol_is_told_which_one_fits(digits: me.DoubleNMNIST) -> None:
-    with pytest.raises(UsageError, match=r"queries=14 would fit.*'sample-5way-1shot' \(10 queries a class\) fits this archive"):
+    with pytest.raises(
+        UsageError, match=r"queries=14 would fit.*'sample-5way-1shot' \(10 queries a class\) fits this archive"
+    ):
         me.evaluate(ClassMeans(), digits, protocol="5way-1shot")
 
 
@@ -420,7 +422,9 @@ def impossible_classes(x: torch.Tensor, ways: int) -> torch.Tensor:
     return scores
 
 
-@pytest.mark.parametrize("classify", [first_cells, per_sample, rounding, a_flipped_spike, noise, noisy, impossible_classes])
+@pytest.mark.parametrize(
+    "classify", [first_cells, per_sample, rounding, a_flipped_spike, noise, noisy, impossible_classes]
+)
 def test_what_does_not_depend_on_other_queries_is_inductive(digits: me.DoubleNMNIST, classify: Any) -> None:
     report = evaluate(OnSums(classify), digits)
     assert not report.transductive, report.transductive_evidence
@@ -473,9 +477,7 @@ def test_trials_are_runs_on_disjoint_streams(digits: me.DoubleNMNIST) -> None:
 
 
 def test_reports_of_several_trainings_combine(digits: me.DoubleNMNIST) -> None:
-    reports = [
-        evaluate(OnSums(lambda x, ways, k=k: first_cells(x.roll(k, dims=-1), ways)), digits) for k in range(3)
-    ]
+    reports = [evaluate(OnSums(lambda x, ways, k=k: first_cells(x.roll(k, dims=-1), ways)), digits) for k in range(3)]
     combined = over_training_seeds(reports)
     accuracies = [report.accuracy for report in reports]
     assert combined.training_seeds is not None
@@ -632,7 +634,17 @@ TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc_per_node=2")
 
 
 def test_torchrun_gives_the_predictions_and_accuracies_of_one_process(digits_root: Path, work: Path) -> None:
-    options = ("evaluate", "my_method:ClassMeans", "--archive", digits_root, "--protocol", PROTOCOL, "--episodes", 7, "--json")
+    options = (
+        "evaluate",
+        "my_method:ClassMeans",
+        "--archive",
+        digits_root,
+        "--protocol",
+        PROTOCOL,
+        "--episodes",
+        7,
+        "--json",
+    )
     alone = command(*options, "--predictions", "alone.npz", folder=work)
     sharded = command(*options, "--predictions", "sharded.npz", folder=work, launcher=TORCHRUN)
     assert alone.returncode == 0, alone.stderr
@@ -671,7 +683,16 @@ def test_a_failure_in_one_process_ends_all(digits_root: Path, work: Path) -> Non
         "utf-8",
     )
     run = command(
-        "evaluate", "half:Half", "--archive", digits_root, "--protocol", PROTOCOL, "--episodes", 4, folder=work, launcher=TORCHRUN
+        "evaluate",
+        "half:Half",
+        "--archive",
+        digits_root,
+        "--protocol",
+        PROTOCOL,
+        "--episodes",
+        4,
+        folder=work,
+        launcher=TORCHRUN,
     )
     assert run.returncode != 0
     assert "episode 1: the learner failed in adapt: RuntimeError: no weights" in run.stderr
@@ -731,6 +752,8 @@ def test_users_errors_are_one_line_and_status_2(digits_root: Path, work: Path, l
 
 
 def test_a_missing_folder_for_the_entry_is_told_before_the_work(digits_root: Path, work: Path) -> None:
-    run = command("evaluate", "my_method:ClassMeans", "--archive", digits_root, "--out", "nowhere/entry.json", folder=work)
+    run = command(
+        "evaluate", "my_method:ClassMeans", "--archive", digits_root, "--out", "nowhere/entry.json", folder=work
+    )
     assert run.returncode == 2
     assert "nowhere" in run.stderr

@@ -84,7 +84,9 @@ def test_floors_on_sums_beat_chance_inductively(digits: me.DoubleNMNIST, name: s
 # --- the component recogniser -----------------------------------------------------------------------------------------------
 
 
-def test_the_recogniser_recognises_known_components(recogniser: floors.ComponentRecogniser, digits: me.DoubleNMNIST) -> None:
+def test_the_recogniser_recognises_known_components(
+    recogniser: floors.ComponentRecogniser, digits: me.DoubleNMNIST
+) -> None:
     report = evaluate(recogniser, digits)
     assert report.accuracy > 0.9
     assert not report.transductive
@@ -140,7 +142,9 @@ def test_shifts_move_images_by_whole_cells() -> None:
     assert moved[0, 0, 0].sum() == moved[0, 0, :, 2:].sum() == 0
 
 
-def test_an_archive_without_training_recordings_is_refused(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_an_archive_without_training_recordings_is_refused(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     from recordings import write_nmnist
 
     from metaevents.double import build_archive, open_source
@@ -164,7 +168,9 @@ def test_on_real_recordings_known_components_are_recognised_and_novel_ones_are_n
 
 def test_on_real_recordings_the_published_pairing_flatters(sample_root: Path) -> None:
     accuracy = {
-        pairing: evaluate(floors.Prototypes(), me.DoubleNMNIST(sample_root, split="test", pairing=pairing), episodes=200).accuracy
+        pairing: evaluate(
+            floors.Prototypes(), me.DoubleNMNIST(sample_root, split="test", pairing=pairing), episodes=200
+        ).accuracy
         for pairing in ("all", "published")
     }
     assert accuracy["published"] > accuracy["all"] + 0.15
@@ -173,7 +179,9 @@ def test_on_real_recordings_the_published_pairing_flatters(sample_root: Path) ->
 # --- the path to a row --------------------------------------------------------------------------------------------------------
 
 
-def test_all_floors_run_into_entries_and_a_table(digits_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_floors_run_into_entries_and_a_table(
+    digits_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(floors, "TABLE", {"prototypes": floors.TABLE["prototypes"]})
     out = tmp_path / "entries"
     text = tmp_path / "results" / "floors.md"

@@ -63,7 +63,9 @@ def test_the_score_follows_from_the_file_and_the_archive(report: Report, file: P
     assert not found.is_protocol
 
 
-def test_the_file_is_compact_and_its_bytes_follow_from_the_predictions(report: Report, file: Path, tmp_path: Path) -> None:
+def test_the_file_is_compact_and_its_bytes_follow_from_the_predictions(
+    report: Report, file: Path, tmp_path: Path
+) -> None:
     assert file.stat().st_size < 2000
     report.save_predictions(tmp_path / "again.npz")
     assert (tmp_path / "again.npz").read_bytes() == file.read_bytes()
@@ -109,23 +111,44 @@ def one_wrong(value: int) -> Callable[[Path], dict[str, Any]]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (one_wrong(5), r"1 predictions are out of range, the first is 5 for query 7 of episode 2; give a label from 0 to 4"),
-        (one_wrong(-1), r"out of range, the first is -1 for query 7 of episode 2"),
-        (lambda p: {"predictions": predictions_of(p)[:-1], "episodes": np.arange(7)}, "1 of 8 episodes are missing, the .* is 7"),
         (
-            lambda p: {"predictions": predictions_of(p)[[0, 2, 3, 4, 5, 6, 7]], "episodes": np.array([0, 2, 3, 4, 5, 6, 7])},
+            one_wrong(5),
+            r"1 predictions are out of range, the first is 5 for query 7 of episode 2; give a label from 0 to 4",
+        ),
+        (one_wrong(-1), r"out of range, the first is -1 for query 7 of episode 2"),
+        (
+            lambda p: {"predictions": predictions_of(p)[:-1], "episodes": np.arange(7)},
+            "1 of 8 episodes are missing, the .* is 7",
+        ),
+        (
+            lambda p: {
+                "predictions": predictions_of(p)[[0, 2, 3, 4, 5, 6, 7]],
+                "episodes": np.array([0, 2, 3, 4, 5, 6, 7]),
+            },
             "1 of 8 episodes are missing, the first is 1",
         ),
-        (lambda p: {"predictions": predictions_of(p)[:0], "episodes": np.arange(0)}, "8 of 8 episodes are missing, the .* is 0"),
-        (lambda p: {"episodes": np.array([0, 1, 2, 3, 4, 5, 6, 6])}, "1 episodes are there more than once, the first is 6"),
+        (
+            lambda p: {"predictions": predictions_of(p)[:0], "episodes": np.arange(0)},
+            "8 of 8 episodes are missing, the .* is 0",
+        ),
+        (
+            lambda p: {"episodes": np.array([0, 1, 2, 3, 4, 5, 6, 6])},
+            "1 episodes are there more than once, the first is 6",
+        ),
         (
             lambda p: {"predictions": np.repeat(predictions_of(p), 2, axis=0), "episodes": None},
             "episode 8 is not one of 0 to 7",
         ),
         (lambda p: {"episodes": np.array([-1, 1, 2, 3, 4, 5, 6, 7])}, "episode -1 is not one of 0 to 7"),
         (lambda p: {"episodes": np.arange(9)}, r"episodes are int64 of shape \(9,\), expected whole numbers \[8\]"),
-        (lambda p: {"predictions": predictions_of(p)[:, :-1]}, r"49 predictions an episode, expected 50 \(5 ways x 10 queries\)"),
-        (lambda p: {"predictions": predictions_of(p) / 1.0}, r"predictions are float64 of shape \(8, 50\), expected whole"),
+        (
+            lambda p: {"predictions": predictions_of(p)[:, :-1]},
+            r"49 predictions an episode, expected 50 \(5 ways x 10 queries\)",
+        ),
+        (
+            lambda p: {"predictions": predictions_of(p) / 1.0},
+            r"predictions are float64 of shape \(8, 50\), expected whole",
+        ),
         (lambda p: {"predictions": predictions_of(p).ravel()}, r"of shape \(400,\)"),
         (lambda p: {"predictions": None}, "it holds no array 'predictions'"),
         (lambda p: {"header": None}, "is no prediction file of metaevents"),
@@ -147,7 +170,9 @@ def test_unfit_files_are_refused_with_the_reason(
 
 
 def test_predictions_for_another_archive_are_refused(file: Path, nmnist_root: Path) -> None:
-    with pytest.raises(UsageError, match=r"made on the archive [0-9a-f]{16}\.\.\., .* give the archive that they were made on"):
+    with pytest.raises(
+        UsageError, match=r"made on the archive [0-9a-f]{16}\.\.\., .* give the archive that they were made on"
+    ):
         score(file, nmnist_root)
 
 
@@ -162,7 +187,9 @@ def test_predictions_for_another_protocol_are_refused(file: Path, digits_root: P
     assert score(file, digits_root, protocol="sample-5way-1shot").accuracy > 0
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"episodes": 7}, {"pairing": "published"}, {"classes": "novel-components"}])
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"episodes": 7}, {"pairing": "published"}, {"classes": "novel-components"}]
+)
 def test_predictions_for_other_episodes_are_refused(file: Path, digits_root: Path, change: dict[str, Any]) -> None:
     with np.load(file) as loaded:
         protocol = json.loads(str(loaded["header"]))["protocol"]

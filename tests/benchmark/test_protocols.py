@@ -60,13 +60,17 @@ def test_20_ways_on_novel_components_are_no_protocol(digits_root: Path) -> None:
         ({"version": 9}, "5way-1shot in version 9: this release knows 1; upgrade metaevents"),
     ],
 )
-def test_unknown_protocols_and_versions_are_refused(digits: me.DoubleNMNIST, change: dict[str, Any], message: str) -> None:
+def test_unknown_protocols_and_versions_are_refused(
+    digits: me.DoubleNMNIST, change: dict[str, Any], message: str
+) -> None:
     fields = {**bind("5way-1shot", digits).to_dict(), **change}
     with pytest.raises(UsageError, match=message):
         Protocol.from_dict(fields).deviations()
 
 
-@pytest.mark.parametrize("change", [{"ways": 0}, {"ways": "5"}, {"seed": -1}, {"episodes": True}, {"name": 3}, {"shots": 1.0}])
+@pytest.mark.parametrize(
+    "change", [{"ways": 0}, {"ways": "5"}, {"seed": -1}, {"episodes": True}, {"name": 3}, {"shots": 1.0}]
+)
 def test_unfit_fields_are_refused(digits: me.DoubleNMNIST, change: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=f"protocol field {next(iter(change))}="):
         Protocol.from_dict({**bind("5way-1shot", digits).to_dict(), **change})
@@ -125,7 +129,14 @@ def test_the_command_writes_digests_that_evaluate_compares_with(
     run = bind("sample-5way-1shot", digits)
     assert published_digest(digits.fingerprint, run) is None
     out = tmp_path / "episode-digests.json"
-    line = [sys.executable, "-m", "metaevents.benchmark.protocols", str(digits_root / "double-nmnist.h5"), "--out", str(out)]
+    line = [
+        sys.executable,
+        "-m",
+        "metaevents.benchmark.protocols",
+        str(digits_root / "double-nmnist.h5"),
+        "--out",
+        str(out),
+    ]
     done = subprocess.run(line, capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr
     (archive,) = json.loads(out.read_text("utf-8"))["archives"].values()
@@ -135,6 +146,8 @@ def test_the_command_writes_digests_that_evaluate_compares_with(
 
     published = {(digits.fingerprint, run): "0" * 64}
     monkeypatch.setattr(table, "_published_digests", lambda: published)
-    report = me.evaluate(lambda x, y, ways: lambda q: np.zeros((len(q), ways)), digits, "sample-5way-1shot", progress=False)
+    report = me.evaluate(
+        lambda x, y, ways: lambda q: np.zeros((len(q), ways)), digits, "sample-5way-1shot", progress=False
+    )
     assert report.deviations == [f"episodes_digest={stated} instead of {'0' * 64}"]
     assert not report.is_protocol

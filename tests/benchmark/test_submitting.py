@@ -20,9 +20,7 @@ TEXT = (Path(__file__).parents[2] / "cards" / "SUBMITTING.md").read_text("utf-8"
 BLOCK = r"^ *<!-- {mark} -->\n *```\w+\n(?P<code>.*?)^ *```$"
 FILES = {
     found["name"]: found["code"]
-    for found in re.finditer(
-        BLOCK.format(mark=r"file: (?P<name>\w+\.py)"), TEXT, re.M | re.S
-    )
+    for found in re.finditer(BLOCK.format(mark=r"file: (?P<name>\w+\.py)"), TEXT, re.M | re.S)
 }
 STEPS = {
     int(found["step"]): textwrap.dedent(found["code"])
