@@ -1,50 +1,29 @@
-"""The command line `metaevents`: a table of commands, and one place where errors become a line and an exit status.
-
-Exit status 0; 2 for an error of the user's (one line on stderr that says what is wrong and what to do); 1 for a defect of ours.
-Commands import what they need when they run, so that `--help` is quick.
-"""
+"""The command line `metaevents`: a table of commands. Each imports what it needs when it runs, so that `--help` is quick."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import logging
 import os
-import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from metaevents import __version__
-from metaevents.errors import MetaeventsError, UsageError
-
-
-@dataclass(frozen=True)
-class Command:
-    """One command: its name, its help line, its arguments, and what it does with them."""
-
-    name: str
-    help: str
-    arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], None]
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+from metaevents.benchmark.commands import commands as benchmark_commands
+from metaevents.command import Command, Parser, json_flag, print_json, run
+from metaevents.errors import UsageError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    parser = _Parser(
+    parser = Parser(
         prog="metaevents",
         description="Few-shot learning on event cameras: archives, episodes, scores.",
         epilog="Start with `metaevents quickstart`, which needs no download.",
     )
     parser.add_argument("--version", action="version", version=f"metaevents {__version__}")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
-    commands = {command.name: command for command in (*_commands(), *_benchmark_commands())}
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    commands = {command.name: command for command in (*_commands(), *benchmark_commands())}
     for command in commands.values():
         command.arguments(subparsers.add_parser(command.name, help=command.help, description=command.help))
     chosen = parser.parse_args(arguments)
@@ -52,31 +31,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     return run(parser.prog, lambda: commands[chosen.command].run(chosen))
-
-
-def run(program: str, action: Callable[[], None]) -> int:
-    """Do something on a user's behalf: exit status 0, or 2 and one line on stderr for an error that the user can mend."""
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    try:
-        action()
-        sys.stdout.flush()
-    except MetaeventsError as error:
-        return _complain(program, str(error))
-    except BrokenPipeError:  # the reader of our output has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        if error.errno is None:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        return _complain(program, f"{where}{error.strerror}; check the path, its permissions and the free space")
-    except KeyboardInterrupt:
-        return _complain(program, "interrupted; run the same command to go on", status=130)
-    return 0
-
-
-def _complain(program: str, message: str, status: int = 2) -> int:
-    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
-    return status
 
 
 def _commands() -> Iterable[Command]:
@@ -89,22 +43,6 @@ def _commands() -> Iterable[Command]:
         Command("show", "draw composed samples of an archive", _show_arguments, _show),
         Command("clean", "remove decoded side files from the cache", _clean_arguments, _clean),
     )  # fmt: skip
-
-
-def _benchmark_commands() -> Iterable[Command]:
-    """The commands of `metaevents.benchmark`, which builds on this module."""
-    from metaevents.benchmark.commands import commands
-
-    return commands()
-
-
-def print_json(value: object) -> None:
-    """Write a value for a program to read."""
-    print(json.dumps(value, indent=2))
-
-
-def _json_flag(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="write JSON")
 
 
 _DATASETS = ("double-nmnist", "double-asl-dvs")
@@ -166,7 +104,7 @@ def _build_arguments(parser: argparse.ArgumentParser) -> None:
         "--jobs", type=int, default=None, metavar="N", help="reading processes; all processors by default"
     )
     parser.add_argument("--force", action="store_true", help="replace an archive that is there")
-    _json_flag(parser)
+    json_flag(parser)
 
 
 def _build(args: argparse.Namespace) -> None:
@@ -214,7 +152,7 @@ def _build(args: argparse.Namespace) -> None:
 
 def _info_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("archive", type=Path, metavar="FILE", help="an archive (.h5)")
-    _json_flag(parser)
+    json_flag(parser)
 
 
 def describe(archive: Any) -> dict[str, Any]:
@@ -311,7 +249,7 @@ def _info(args: argparse.Namespace) -> None:
 
 def _verify_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("archive", type=Path, metavar="FILE", help="an archive (.h5)")
-    _json_flag(parser)
+    json_flag(parser)
 
 
 def _verify(args: argparse.Namespace) -> None:

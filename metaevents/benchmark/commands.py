@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from metaevents.cli import Command, print_json
+from metaevents.command import Command, json_flag, print_json
 from metaevents.errors import MetaeventsError, MissingError, UsageError
 
 
@@ -61,7 +61,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         method.add_argument(
             f"--{name.replace('_', '-')}", nargs="+" if name == "authors" else None, metavar="TEXT", help=help
         )
-    _json_flag(parser)
+    json_flag(parser)
 
 
 _METHOD_OPTIONS = {
@@ -74,10 +74,6 @@ _METHOD_OPTIONS = {
     "hardware": "what it ran on",
     "notes": "anything else a reader should know",
 }
-
-
-def _json_flag(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="write JSON")
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -158,7 +154,7 @@ def _score_arguments(parser: argparse.ArgumentParser) -> None:
         "--archive", type=Path, required=True, metavar="FILE", help="the archive, or the folder that holds it"
     )
     parser.add_argument("--protocol", metavar="NAME", help="refuse predictions for another one")
-    _json_flag(parser)
+    json_flag(parser)
 
 
 def _score(args: argparse.Namespace) -> None:
@@ -177,7 +173,7 @@ def _score(args: argparse.Namespace) -> None:
 def _validate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("entry", type=Path, metavar="ENTRY", help="an entry (.json), its prediction file beside it")
     parser.add_argument("--archive", type=Path, metavar="FILE", help="the archive; score the predictions again")
-    _json_flag(parser)
+    json_flag(parser)
 
 
 def _validate(args: argparse.Namespace) -> None:
@@ -221,7 +217,7 @@ def _leaderboard_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check", action="store_true", help="write nothing; fail if the files are not what would be written"
     )
-    _json_flag(parser)
+    json_flag(parser)
 
 
 def _leaderboard(args: argparse.Namespace) -> None:

@@ -370,7 +370,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m metaevents.benchmark.floors --archive FILE --out DIR [--markdown FILE] [--protocol NAME ...]`."""
     import argparse
 
-    from metaevents.cli import run
+    from metaevents.command import run
 
     program = "python -m metaevents.benchmark.floors"
     parser = argparse.ArgumentParser(

@@ -301,7 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m metaevents.benchmark.protocols ARCHIVE ... [--out FILE]`."""
     import argparse
 
-    from metaevents.cli import run
+    from metaevents.command import run
 
     parser = argparse.ArgumentParser(
         prog="python -m metaevents.benchmark.protocols",
