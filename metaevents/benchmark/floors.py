@@ -362,7 +362,8 @@ def document(runs: Sequence[Run], command: str) -> str:
         f"# Floors\n\nAccuracy in %, mean ± half of the 95 % confidence interval over {report.protocol.episodes} episodes (in "
         "brackets the 95 % interval of a bootstrap over the query recordings).\n\n"
         f"Dataset {report.protocol.dataset}, recordings `{archive['source']}` ({archive['recordings']:,}), fingerprint "
-        f"`{archive['fingerprint']}`.{simulated} Made on {torch.get_num_threads()} thread(s) by\n\n```sh\n{command}\n```\n\n{markdown(runs)}"
+        f"`{archive['fingerprint']}`.{simulated} Made on {torch.get_num_threads()} thread(s) by\n\n"
+        f"```sh\n{command}\n```\n\n{markdown(runs)}"
     )
 
 
