@@ -214,10 +214,13 @@ def _count(held: Any) -> int | None:
 
 
 def seed_generators(seed: int) -> None:
-    """Seed the global generators of torch (all devices), numpy and Python, which learners may draw from."""
+    """Seed the global generators of torch (CPU, and CUDA where it is in use), numpy and Python, which learners may draw from."""
     import torch
 
-    torch.manual_seed(seed)
+    # torch.manual_seed would note a call stack, each time anew, for every kind of device that is not in use.
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002  the legacy generator is the global one
     random.seed(seed)
 
