@@ -157,13 +157,16 @@ def test_an_archive_without_training_recordings_is_refused(
         floors.ComponentRecogniser(me.DoubleNMNIST(tmp_path, split="test"))
 
 
-def test_on_real_recordings_known_components_are_recognised_and_novel_ones_are_not(sample_root: Path) -> None:
+def test_on_real_recordings_known_components_are_recognised_and_novel_ones_are_not(
+    sample_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(floors, "_STEPS", 200)  # a fifth of a full training is enough to tell
     accuracy = {}
     for classes in ("published", "novel-components"):
         ds = me.DoubleNMNIST(sample_root, split="test", classes=classes)
-        accuracy[classes] = evaluate(floors.ComponentRecogniser(ds), ds, episodes=100).accuracy
-    assert accuracy["published"] > 0.9
-    assert accuracy["novel-components"] < 0.6
+        accuracy[classes] = evaluate(floors.ComponentRecogniser(ds), ds, episodes=60).accuracy
+    assert accuracy["published"] > 0.8
+    assert accuracy["novel-components"] < 0.5
 
 
 def test_on_real_recordings_the_published_pairing_flatters(sample_root: Path) -> None:
