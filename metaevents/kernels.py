@@ -26,7 +26,7 @@ def scatter(
 
     Parameters:
         out: [n, cells], any contents.
-        cell, count: occupied cells, ascending within a recording, and their counts, of all recordings; unsigned.
+        cell, count: occupied cells and their counts, of all recordings; unsigned.
         first, last: [n, sides]; row i gets entries first[i, s] .. last[i, s] of cell and count, cells moved by s * step.
         table: the value to write for every count, in the dtype of `out`.
     """
@@ -40,27 +40,15 @@ def accumulate(
     _compiled(_accumulate)(out, cell, count, first, last, step)
 
 
-_BLOCK = 4096  # cells; what is cleared at a time stays in the processor's first cache until it is written
-
-
 def _scatter(out: Any, cell: Any, count: Any, first: Any, last: Any, step: int, table: Any) -> None:
     # Indices are unsigned, which spares numba the question whether they count from the end.
-    size = out.shape[1]
-    sides = first.shape[1]
-    place = np.empty(sides, np.uint64)
     for i in range(out.shape[0]):
         row = out[i]
-        for side in range(sides):
-            place[side] = first[i, side]
-        for start in range(0, size, _BLOCK):
-            stop = min(start + _BLOCK, size)
-            row[start:stop] = 0
-            for side in range(sides):
-                k, end, shift, limit = place[side], np.uint64(last[i, side]), np.uint64(side * step), np.uint64(stop)
-                while k < end and cell[k] + shift < limit:
-                    row[cell[k] + shift] = table[count[k]]
-                    k += np.uint64(1)
-                place[side] = k
+        row[:] = 0  # row by row, so that a sample is still in the processor's cache when its cells are written
+        for side in range(first.shape[1]):
+            shift = np.uint64(side * step)
+            for k in range(np.uint64(first[i, side]), np.uint64(last[i, side])):
+                row[cell[k] + shift] = table[count[k]]
 
 
 def _accumulate(out: Any, cell: Any, count: Any, first: Any, last: Any, step: int) -> None:
