@@ -6,6 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
+_ARCHIVE = "double-nmnist.h5"
 _EPISODES = 100
 _FLOORS = ("chance", "prototypes", "nearest-neighbour")
 _PROTOCOLS = ("sample-5way-1shot", "sample-5way-5shot")
@@ -17,12 +18,16 @@ def quickstart(out: Path | None = None) -> None:
     Parameters:
         out: where archive, figure and report stay; a temporary folder, removed at the end, by default.
     """
+    from metaevents.archive import Archive
+    from metaevents.decoded import clean
+
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         _run(out)
         return
     with tempfile.TemporaryDirectory() as folder:
         _run(Path(folder))
+        clean(Archive(Path(folder) / _ARCHIVE).fingerprint)
     print("Run it with --out DIR to keep the archive, the figure and the report.")
 
 
@@ -38,7 +43,7 @@ def _run(root: Path) -> None:
     print(
         "SIMULATED data: handwritten digits before a model of an event camera; no figure here says anything about real ones.\n"
     )
-    path = root / "double-nmnist.h5"
+    path = root / _ARCHIVE
     if not path.exists():
         source = open_source("double-nmnist", simulate_recordings("double-nmnist", root))
         build_archive("double-nmnist", path, source)

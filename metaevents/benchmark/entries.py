@@ -189,6 +189,7 @@ def read_entry(path: PathLike) -> Entry:
     for check in (_schema_problems, _meaning_problems):
         problems = list(check(document))
         if problems:
+            problems = list(dict.fromkeys(problems))  # a field may fail several keywords of the schema
             more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
             raise UsageError(f"{path}: {'; '.join(problems[:_SHOWN])}{more}")
     return Entry(path, document)
