@@ -295,3 +295,33 @@ def test_a_reader_that_leaves_and_a_full_disk_are_no_tracebacks(built: Path) -> 
     assert process.returncode == 2
     assert "No space left" in process.stderr
     assert "Traceback" not in process.stderr
+
+
+# --- from a download to a dataset -------------------------------------------------------------------------------------
+
+
+def test_download_takes_a_folder_that_is_there_and_names_the_next_command(
+    nmnist_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["download", "nmnist", "--root", str(tmp_path), "--from", str(nmnist_folder)]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("next: metaevents ")
+    assert main(last.removeprefix("next: metaevents ").split()) == 0
+    assert len(me.Archive(tmp_path / "double-nmnist.h5")) == 360
+
+
+def test_download_true_fetches_and_builds_what_is_missing_once(
+    nmnist_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import metaevents.fetch
+
+    asked: list[Path] = []
+
+    def fetch(recordings: Any, root: Path) -> Path:
+        asked.append(root)
+        return nmnist_folder
+
+    monkeypatch.setattr(metaevents.fetch, "fetch_recordings", fetch)
+    for split in ("train", "test"):
+        assert me.DoubleNMNIST(tmp_path / "data", split=split, download=True).archive.source == "n-mnist-subset"
+    assert asked == [tmp_path / "data"]
