@@ -50,8 +50,8 @@ def run(program: str, action: Callable[[], None]) -> int:
             raise
         where = f"{error.filename}: " if error.filename else ""
         return _complain(program, f"{where}{error.strerror}; check the path, its permissions and the free space")
-    except KeyboardInterrupt:
-        return _complain(program, "interrupted; run the same command to go on", status=130)
+    except KeyboardInterrupt as interrupt:
+        return _complain(program, str(interrupt) or "interrupted; run the same command to go on", status=130)
     return 0
 
 

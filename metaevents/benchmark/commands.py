@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metaevents.command import Command, json_flag, print_json
 from metaevents.errors import MetaeventsError, MissingError, UsageError
+
+if TYPE_CHECKING:
+    from metaevents.double import ComposedDataset
 
 
 def commands() -> Iterable[Command]:
@@ -30,6 +33,11 @@ def commands() -> Iterable[Command]:
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("learner", metavar="MODULE:ATTRIBUTE", help="import path of a learner, or floor:NAME")
+    evaluation_arguments(parser)
+
+
+def evaluation_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what every command that evaluates a learner asks for; `evaluate_and_write` takes it."""
     parser.add_argument(
         "--archive", type=Path, required=True, metavar="FILE", help="the archive, or the folder that holds it"
     )
@@ -57,14 +65,14 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the predictions; predictions.npz beside the entry by default",
     )
     method = parser.add_argument_group("for the entry")
-    for name, help in _METHOD_OPTIONS.items():
+    for name, help in METHOD_OPTIONS.items():
         method.add_argument(
             f"--{name.replace('_', '-')}", nargs="+" if name == "authors" else None, metavar="TEXT", help=help
         )
     json_flag(parser)
 
 
-_METHOD_OPTIONS = {
+METHOD_OPTIONS: Mapping[str, str] = {
     "name": "the method's name",
     "authors": "one word or quoted name an author",
     "citation": "how to cite it",
@@ -77,8 +85,31 @@ _METHOD_OPTIONS = {
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from metaevents.benchmark.evaluation import evaluate
     from metaevents.benchmark.learners import load_learner
+
+    words = ["metaevents", "evaluate", args.learner]
+    method = {name: getattr(args, name) for name in METHOD_OPTIONS}
+    evaluate_and_write(args, lambda dataset: [load_learner(args.learner, dataset)], args.learner, words, method)
+
+
+def evaluate_and_write(
+    args: argparse.Namespace,
+    make: Callable[[ComposedDataset], Sequence[Any]],
+    learner: str,
+    words: Sequence[str],
+    method: Mapping[str, Any],
+) -> None:
+    """Run an evaluation as the options of `evaluation_arguments` say; write entry and predictions, print the report.
+
+    Parameters:
+        args: the options.
+        make: gives the learner for the test split; several are trainings of one method, whose first is reported.
+        learner: its name in the report.
+        words: the command's first words, before the options.
+        method: the entry's method fields but the command.
+    """
+    from metaevents.benchmark.evaluation import evaluate
+    from metaevents.benchmark.report import over_training_seeds
     from metaevents.double import load
 
     for path in (args.out, args.predictions):  # before the work, not after it
@@ -88,24 +119,17 @@ def _evaluate(args: argparse.Namespace) -> None:
         args.dataset or _dataset_of(args.archive), args.archive, "test", pairing=args.pairing, classes=args.classes
     )
     _use_own_gpu()
-    report = evaluate(
-        load_learner(args.learner, dataset),
-        dataset,
-        args.protocol,
-        episodes=args.episodes,
-        queries=args.queries,
-        trials=args.trials,
-        workers=args.workers,
-    )
-    report.learner = args.learner
+    options = {name: getattr(args, name) for name in ("episodes", "queries", "trials", "workers")}
+    reports = [evaluate(each, dataset, args.protocol, **options) for each in make(dataset)]
+    report = over_training_seeds(reports) if len(reports) > 1 else reports[0]
+    report.learner = learner
     if os.environ.get("RANK", "0") != "0":  # every process has the report; the first one writes it
         return
     predictions = args.predictions or (args.out and args.out.parent / "predictions.npz")
     if predictions:
         report.save_predictions(predictions)
     if args.out:
-        method = {name: getattr(args, name) for name in _METHOD_OPTIONS}
-        report.save(args.out, **method, command=_command_of(args))
+        report.save(args.out, **{**method, "command": _command_of(args, words)})
     if args.json:
         print_json(report.to_dict())
         return
@@ -138,9 +162,9 @@ def _use_own_gpu() -> None:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
 
 
-def _command_of(args: argparse.Namespace) -> str:
+def _command_of(args: argparse.Namespace, words: Sequence[str]) -> str:
     """The command that gives the same report again."""
-    words = ["metaevents", "evaluate", args.learner]
+    words = list(words)
     for name in ("archive", "protocol", "pairing", "classes", "dataset", "episodes", "queries", "trials", "out"):
         value = getattr(args, name)
         if value is not None and (name, value) != ("trials", 1):

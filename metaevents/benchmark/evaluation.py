@@ -73,6 +73,7 @@ def evaluate(
     for name, value, least in (("trials", trials, 1), ("workers", workers, 0)):
         if value < least:
             raise UsageError(f"{name}={value}; give at least {least}")
+    overlap = runner.overlap(dataset)
     drawn = episode_list(dataset, run, progress)
 
     with _group() as group, generators_restored():
@@ -107,7 +108,7 @@ def evaluate(
         synaptic_operations_per_sample=_mean([(t.synaptic_operations_per_sample, t.episodes) for t in told]),
         learner=runner.name,
         seen=told[0].seen,
-        overlap=told[0].overlap,
+        overlap=overlap,
         predictions=Predictions(run, dataset.fingerprint, drawn.digest, main.labels, main.scores),
     )
 
@@ -295,7 +296,6 @@ class _Told:
     spikes_per_sample: float | None
     synaptic_operations_per_sample: float | None
     seen: dict[str, Any] | None
-    overlap: str | None
 
 
 def _tell(runner: Runner, episodes: int) -> _Told:
@@ -303,19 +303,18 @@ def _tell(runner: Runner, episodes: int) -> _Told:
         name: runner.offers(name) if episodes else None
         for name in ("spikes_per_sample", "synaptic_operations_per_sample")
     }
-    seen, overlap = runner.offers("seen"), runner.offers("overlap")
+    seen = runner.offers("seen")
     try:
         json.dumps(seen)
     except TypeError:
         seen = str(seen)
-    if not isinstance(seen, Mapping | None) or not isinstance(overlap, str | None):
-        raise UsageError(f"seen={seen!r}, overlap={overlap!r}; offer a dictionary that JSON can write, and a text")
+    if not isinstance(seen, Mapping | None):
+        raise UsageError(f"seen={seen!r}; offer a dictionary that JSON can write")
     return _Told(
         episodes,
         _peak_memory_mb(runner),
         runner.parameters(),
         seen=None if seen is None else dict(seen),
-        overlap=overlap,
         **{name: None if amount is None else float(amount) for name, amount in amounts.items()},
     )
 

@@ -9,7 +9,8 @@ gives scores [n, ways]. Optional attributes say what it wants and what it can te
     spikes_per_sample,
     synaptic_operations_per_sample          numbers, or functions that give them, read after the last episode; means over all
                                             samples seen
-    seen, overlap                           what the weights were trained on (a dictionary), what of the test was among it (text)
+    seen, overlap                           what the weights were trained on (a dictionary), what of the test was among it (text);
+                                            `overlap` may be a function of the dataset, which may refuse it (UsageError)
 
 When learners are run, and on what, is left to `metaevents.benchmark.evaluation`.
 """
@@ -130,6 +131,18 @@ class Runner:
             return value() if callable(value) and not _is_module(value) else value
         except Exception as error:
             raise UsageError(f"the learner's {name} failed: {type(error).__name__}: {error}") from error
+
+    def overlap(self, dataset: ComposedDataset) -> str | None:
+        """What of a test the learner's weights have seen, as it tells; asked before the first episode.
+
+        Raises:
+            UsageError: the learner refuses this test, or told something that is no text.
+        """
+        told = getattr(self.learner, "overlap", None)
+        found = told(dataset) if callable(told) and not _takes_nothing(told) else self.offers("overlap")
+        if not isinstance(found, str | None):
+            raise UsageError(f"overlap={found!r}; offer a text, or None for nothing")
+        return found
 
     def parameters(self) -> int | None:
         """The number of parameters, where the learner offers them."""

@@ -71,6 +71,8 @@ class Report(Score):
         lines.append(f"  setting       {'transductive' if self.transductive else 'inductive'}{evidence}")
         if not self.deterministic:
             lines.append("  repeatable    no: adapting twice from one seed gave other scores")
+        if self.overlap:
+            lines.append(f"  SEEN BEFORE   {self.overlap}")
         adapt, classify = self.time["adapt_ms"], self.time["classify_ms"]
         return [*lines, f"  time          {adapt:.1f} ms to adapt, {classify:.1f} ms to classify an episode"]
 

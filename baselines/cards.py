@@ -1,0 +1,224 @@
+"""The weights that ship, and a card for each: what it was trained on, how it learned, what it scores.
+
+Cards are written from the weights' own record and the leaderboard's entries, so that they cannot say anything else than those.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from baselines.checkpoints import Weights, read_weights
+from baselines.learners import SHIPPED
+from baselines.recipes import RECIPES, RunConfig
+from baselines.training import learning_curve
+from metaevents.benchmark.entries import Entry, admit
+from metaevents.double import PathLike
+from metaevents.errors import UsageError
+
+_TITLES = {"maml": "MAML", "fomaml": "first-order MAML", "transfer": "transfer learning"}
+_NETWORKS = {"snn": "spiking network", "cnn": "convolutional network on summed counts"}
+
+
+def publish(run: PathLike, folder: Path = SHIPPED) -> Path:
+    """Copy a run's best weights, with its whole learning curve, to where `baselines.load` finds them."""
+    run = Path(run).expanduser()
+    curve = learning_curve(run)
+    weights = read_weights(run / "best.safetensors")
+    config = weights.config
+    path = folder / f"{config.model}.{config.recipe}.{config.dataset}.{config.classes}.{config.ways}way.safetensors"
+    folder.mkdir(parents=True, exist_ok=True)
+    replace(weights, record=replace(weights.record, curve=tuple(curve))).save(path)
+    return path
+
+
+def write(cards: Path) -> list[Path]:
+    """Write the card of every weights file that ships, and the table of all of them."""
+    files = _files(cards)
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8", newline="\n")
+    return list(files)
+
+
+def check(cards: Path) -> list[Path]:
+    """The files that `write` would write, which must be there and say the same.
+
+    Raises:
+        UsageError: one that does not.
+    """
+    files = _files(cards)
+    stale = [str(path) for path, text in files.items() if not path.is_file() or path.read_text("utf-8") != text]
+    if stale:
+        raise UsageError(f"{' and '.join(stale)}: not what weights and entries give; run `python -m baselines cards`")
+    return list(files)
+
+
+def _files(cards: Path) -> dict[Path, str]:
+    entries = [entry for entry in admit(cards / "entries") if entry.report["learner"].startswith("baselines:")]
+    shipped = {path: read_weights(path) for path in sorted(SHIPPED.glob("*.safetensors"))}
+    files = {
+        cards / "models" / f"{path.stem}.md": _card(path, weights, [e for e in entries if _trained_as(e, weights)])
+        for path, weights in shipped.items()
+    }
+    return {**files, cards / "results" / "baselines.md": _results(entries)}
+
+
+def _trained_as(entry: Entry, weights: Weights) -> bool:
+    seen = entry.report["seen"]
+    return bool(
+        seen["config"] == weights.config.to_dict()
+        and seen["fingerprint"] == weights.record.fingerprint
+        and seen["step"] == weights.record.step
+    )
+
+
+# --- a card ------------------------------------------------------------------------------------------------------------------
+
+
+def _card(path: Path, weights: Weights, entries: Sequence[Entry]) -> str:
+    config, record = weights.config, weights.record
+    content = path.read_bytes()
+    options = "".join(
+        f", {name}={getattr(config, name)!r}"
+        for name, default in (("classes", "published"), ("ways", 5), ("recipe", "best"))
+        if getattr(config, name) != default
+    )
+    numbers = sum(value.numel() for value in weights.tensors.values())
+    network, method = config.model.split("-")
+    trained, chosen = record.trained, record.chosen
+    lines = [
+        f"# {config.model.upper()}, recipe “{config.recipe}”: {config.dataset}, {config.classes} classes, {config.ways}-way",
+        "",
+        f"<!-- Written by `python -m baselines cards` from {path.name} and cards/entries; do not edit. -->",
+        "",
+        f"A {_NETWORKS[network]} trained by {_TITLES[method]}, after Stewart and Neftci 2022 (doi 10.1088/2634-4386/ac8828).",
+        "",
+        "```python",
+        "import baselines",
+        f'learner = baselines.load("{config.model}", dataset="{config.dataset}"{options})',
+        "```",
+        "",
+        f"- File: `baselines/weights/{path.name}`, {len(content):,} bytes, {numbers:,} parameters, SHA-256",
+        f"  `{hashlib.sha256(content).hexdigest()}`",
+        f"- Trained on: {_source(record.source)}, {len(trained.recordings):,} recordings, {len(trained.classes)} classes, "
+        f"pairing “{config.pairing}”, fingerprint `{record.fingerprint}`",
+        f"- Chosen on: {len(chosen.recordings):,} other recordings, {len(chosen.classes)} other classes; step {record.step:,} of "
+        f"{config.steps:,}",
+        "- Never seen: recordings and classes of the test split. `evaluate` refuses a test that overlaps with what was seen.",
+        "- Licence: Apache-2.0 for the weights; the recordings are N-MNIST's, CC BY-SA 4.0.",
+        "",
+        "## Configuration",
+        "",
+        *_differences(config),
+        "",
+        "## Results",
+        "",
+        *(_table(entries) if entries else ["No entry yet."]),
+        "",
+        "## Learning curve",
+        "",
+        *_curve(record.curve),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _source(source: str) -> str:
+    return {
+        "n-mnist-subset": "a sample of N-MNIST (so these weights show what the code does, not what the method can do)",
+        "n-mnist": "N-MNIST",
+        "simulated": "SIMULATED recordings",
+    }.get(source, source)
+
+
+def _differences(config: RunConfig) -> list[str]:
+    paper = RECIPES[config.model]["paper"]
+    names = [field.name for field in fields(RunConfig) if getattr(config, field.name) != getattr(paper, field.name)]
+    if names in ([], ["recipe"]):
+        return ["As the paper's recipe."]
+    rows = [f"| {name} | {getattr(config, name)} | {getattr(paper, name)} |" for name in names]
+    return [
+        "Where it differs from the paper's recipe (`baselines.recipes`):",
+        "",
+        "| Field | Here | Paper |",
+        "|:--|--:|--:|",
+        *rows,
+    ]
+
+
+def _curve(curve: Sequence[Mapping[str, float]]) -> list[str]:
+    rows = [
+        f"| {line['step']:,} | {line['loss']:.3f} | {100 * line['accuracy']:.1f} | {100 * line['val_accuracy']:.1f} ± "
+        f"{100 * line['val_ci95']:.1f} |"
+        for line in curve
+    ]
+    best = max(curve, key=lambda line: line["val_accuracy"])
+    verdict = (
+        "The last validation is the best: it was still rising."
+        if best is curve[-1]
+        else f"The best validation is that of step {best['step']:,}; none after it was better."
+    )
+    aside = best.get("held_out_accuracy")
+    kept = (
+        f" On train-class samples of recordings kept aside, that step classifies {100 * aside:.1f} % rightly."
+        if aside
+        else ""
+    )
+    head = "| Step | Training loss | Training accuracy (%) | Validation accuracy (%) |"
+    return [head, "|--:|--:|--:|--:|", *rows, "", verdict + kept]
+
+
+# --- all results -------------------------------------------------------------------------------------------------------------
+
+
+def _table(entries: Sequence[Entry]) -> list[str]:
+    rows = [
+        f"| {entry.protocol['name']} | {entry.protocol['classes']} | {entry.protocol['pairing']} | {_accuracy(entry.report)} | "
+        f"{_low_to_high(entry.report)} |"
+        for entry in sorted(entries, key=lambda e: tuple(str(e.protocol[k]) for k in ("name", "classes", "pairing")))
+    ]
+    return ["| Protocol | Classes | Pairing | Accuracy (%) | Over recordings (%) |", "|:--|:--|:--|--:|--:|", *rows]
+
+
+def _accuracy(report: Mapping[str, Any]) -> str:
+    text = f"{100 * report['accuracy']:.1f} ± {100 * report['ci95']:.1f}"
+    if trainings := report["training_seeds"]:
+        text += (
+            f"; {100 * trainings['mean']:.1f} ± {100 * trainings['deviation']:.1f} over {trainings['seeds']} trainings"
+        )
+    return text
+
+
+def _low_to_high(report: Mapping[str, Any]) -> str:
+    low, high = report["bootstrap95"]
+    return f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def _results(entries: Sequence[Entry]) -> str:
+    """A table for each protocol and class split, both pairings side by side."""
+    parts = [
+        "# Baselines",
+        "<!-- Written by `python -m baselines cards` from cards/entries; do not edit. -->",
+        "Accuracy in %, mean ± half of the 95 % confidence interval over the episodes of the test split. With pairing "
+        "`published` the test draws from recordings that validation draws from, by its definition. Each entry's command is in "
+        "its file.",
+    ]
+    by_setting: dict[tuple[str, str], dict[str, dict[str, Entry]]] = {}
+    for entry in sorted(entries, key=lambda e: -e.accuracy):
+        setting = entry.protocol["name"], entry.protocol["classes"]
+        by_setting.setdefault(setting, {}).setdefault(entry.name, {})[entry.protocol["pairing"]] = entry
+    for (protocol, classes), methods in sorted(by_setting.items()):
+        lines = [
+            f"## {protocol}, classes {classes}",
+            "",
+            "| Baseline | pairing `all` | pairing `published` |",
+            "|:--|--:|--:|",
+        ]
+        for name, found in methods.items():
+            cells = [_accuracy(found[p].report) if p in found else "not run" for p in ("all", "published")]
+            lines.append(f"| {name} | {cells[0]} | {cells[1]} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"

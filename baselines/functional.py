@@ -1,0 +1,365 @@
+"""Kernels of the spiking layers: what the neuron equations need on whole sequences, fast and differentiable twice.
+
+A sequence has time first and channels last, [T, n, H, W, C]: a time step is one contiguous slab, and its T * n frames
+go through one convolution. This module knows no network, no time constant and no training; `neurons` gives it meaning.
+
+The autograd functions work under `torch.func.vmap` and keep no more than their own backward needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.nn.functional import avg_pool2d, max_pool2d
+
+Elementwise = Callable[[Tensor], Tensor]
+
+
+class Surrogate(NamedTuple):
+    """A threshold function, the slope that stands in for its derivative, and the derivative of that slope.
+
+    Each maps membranes to values of the same shape and dtype. `step(u, out)` writes them to `out` and returns it.
+    """
+
+    step: Callable[[Tensor, Tensor], Tensor]
+    slope: Elementwise
+    curvature: Elementwise
+
+
+def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, feedback: Tensor | None = None) -> Tensor:
+    """Convolve with a kernel of odd size k so that the frame keeps its size.
+
+    `x` [N, H, W, C], `weight` [D, C, k, k], `bias` [D] -> [N, H, W, D]. Where `feedback`, a constant of the weight's shape, is
+    given, the gradient by x goes through it and not through the weight (feedback alignment, Lillicrap et al. 2016).
+    Under autocast the operands are cast, as those of `torch.nn.functional.conv2d` are.
+    """
+    device = x.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        x, weight = x.to(dtype), weight.to(dtype)
+        bias, feedback = (None if each is None else each.to(dtype) for each in (bias, feedback))
+    out: Tensor = _apply(_Conv, x, weight, bias, feedback)
+    return out
+
+
+def pool2d(x: Tensor, pooling: str) -> Tensor:
+    """Pool 2 x 2 by "max" or "average": [N, H, W, C] -> [N, H // 2, W // 2, C]."""
+    return _POOLINGS[pooling](x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+
+
+_POOLINGS: dict[str, Callable[[Tensor, int], Tensor]] = {"max": max_pool2d, "average": avg_pool2d}
+
+
+def spike(u: Tensor, surrogate: Surrogate) -> Tensor:
+    """Threshold the membrane `u` of any shape; gradients follow the surrogate."""
+    out: Tensor = _apply(_Spike, u, surrogate)
+    return out
+
+
+def refractory(v: Tensor, trace: Tensor, decay: float, weight: float, surrogate: Surrogate) -> tuple[Tensor, Tensor]:
+    """Subtract each neuron's own recent spikes from what drives it.
+
+    For every step, U[t] = v[t] - weight * trace and then trace = decay * trace + (1 - decay) * step(U[t]).
+    `v` [T, ...], `trace` [...] -> the membranes U [T, ...] and the trace after the last step. U takes v's memory: a caller that
+    still needs v gives a clone.
+    """
+    u, last = _apply(_Refractory, v, trace, decay, weight, surrogate)
+    return u, last
+
+
+def synapse(
+    spikes: Tensor, current: Tensor, potential: Tensor, synapse_decay: float, membrane_decay: float, gain: float
+) -> tuple[Tensor, Tensor]:
+    """Filter incoming spikes twice: current = b current + (1 - b) gain spikes[t], potential = a potential + (1 - a) current.
+
+    `spikes` [T, ...], `current` and `potential` [...] -> the potentials, from the one given on, [T + 1, ...], and the current
+    after the last step. Linear.
+    """
+    potentials, last = _apply(_Synapse, spikes, current, potential, synapse_decay, membrane_decay, gain)
+    return potentials, last
+
+
+def resting_steps(spikes: Tensor, rest: Tensor) -> int:
+    """The number of time steps before the first of `spikes` [T, ...], or 0 if neurons fire unasked, driven by `rest` alone."""
+    return int(_apply(_RestingSteps, spikes, rest))
+
+
+def _apply(function: type[Function], *inputs: Any) -> Any:
+    return function.apply(*inputs)  # type: ignore[no-untyped-call]
+
+
+class _Conv(Function):
+    # <g, x * w> is linear in each of g, x and w. So the gradient by x is again a convolution (with the kernel turned
+    # round), and convolution and weight gradient are each other's derivatives: any order costs plain kernels only.
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Tensor | None) -> Tensor:
+        y = torch.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=weight.shape[-1] // 2)
+        return y.permute(0, 2, 3, 1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, weight, _, feedback = inputs
+        ctx.save_for_backward(x, weight if feedback is None else feedback)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, way_back = ctx.saved_tensors
+        by_x, by_weight, by_bias, _ = ctx.needs_input_grad
+        return (
+            _apply(_Conv, gradient, _turned(way_back), None, None) if by_x else None,
+            _apply(_ConvWeight, gradient, x, way_back.shape[-1]) if by_weight else None,
+            gradient.sum((0, 1, 2)) if by_bias else None,
+            None,
+        )
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
+        return _task_by_task(_Conv, info, in_dims, inputs), 0
+
+
+class _ConvWeight(Function):
+    @staticmethod
+    def forward(gradient: Tensor, x: Tensor, kernel: int) -> Tensor:
+        weight = gradient.new_empty((gradient.shape[-1], x.shape[-1], kernel, kernel))
+        pad, nchw = kernel // 2, (0, 3, 1, 2)
+        _, out, _ = torch.ops.aten.convolution_backward(
+            gradient.permute(nchw), x.permute(nchw), weight, None,
+            [1, 1], [pad, pad], [1, 1], False, [0, 0], 1, [False, True, False],
+        )  # fmt: skip
+        return out  # type: ignore[no-any-return]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2])
+
+    @staticmethod
+    def backward(ctx: Any, weight: Tensor) -> tuple[Tensor | None, ...]:
+        gradient, x = ctx.saved_tensors
+        by_gradient, by_x, _ = ctx.needs_input_grad
+        return (
+            _apply(_Conv, x, weight, None, None) if by_gradient else None,
+            _apply(_Conv, gradient, _turned(weight), None, None) if by_x else None,
+            None,
+        )
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
+        return _task_by_task(_ConvWeight, info, in_dims, inputs), 0
+
+
+def _turned(weight: Tensor) -> Tensor:
+    return weight.transpose(0, 1).flip(2, 3)
+
+
+def _task_by_task(function: type[Function], info: Any, in_dims: tuple[Any, ...], inputs: tuple[Any, ...]) -> Tensor:
+    # A task's time steps and samples fill a device; one convolution in groups of tasks would be slower.
+    tasks = [
+        [each] * info.batch_size if dim is None else each.unbind(dim) for each, dim in zip(inputs, in_dims, strict=True)
+    ]
+    return torch.stack([_apply(function, *task) for task in zip(*tasks, strict=True)])
+
+
+class _RestingSteps(Function):
+    # A function of its own so that under vmap it can look at all tasks at once, where plain code may not ask for values.
+    @staticmethod
+    def forward(spikes: Tensor, rest: Tensor) -> Tensor:
+        arrived = spikes.flatten(1).amax(1).cumsum(0) > 0
+        return (~arrived).sum() * (rest.amax() <= 0)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], spikes: Tensor, rest: Tensor) -> tuple[Tensor, None]:
+        return _apply(_RestingSteps, spikes if in_dims[0] is None else spikes.movedim(in_dims[0], 1), rest), None
+
+
+class _Spike(Function):
+    @staticmethod
+    def forward(u: Tensor, surrogate: Surrogate) -> Tensor:
+        return surrogate.step(u, torch.empty_like(u))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        u, ctx.surrogate = inputs
+        ctx.save_for_backward(u)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient * ctx.surrogate.slope(ctx.saved_tensors[0]), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], u: Tensor, surrogate: Surrogate) -> tuple[Tensor, int]:
+        return _apply(_Spike, u, surrogate), in_dims[0]
+
+
+class _Synapse(Function):
+    @staticmethod
+    def forward(
+        spikes: Tensor, current: Tensor, potential: Tensor, b: float, a: float, gain: float
+    ) -> tuple[Tensor, Tensor]:
+        out, current = spikes.new_empty(len(spikes) + 1, *spikes.shape[1:]), current.clone()
+        out[0] = potential
+        steps = out.unbind()
+        for s, before, after in zip(spikes.unbind(), steps, steps[1:], strict=False):
+            if gain == 1:
+                current.lerp_(s, 1 - b)
+            else:
+                current.mul_(b).add_(s, alpha=(1 - b) * gain)
+            torch.lerp(before, current, 1 - a, out=after)
+        return out, current
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.constants = inputs[3:]
+
+    @staticmethod
+    def backward(ctx: Any, by_potentials: Tensor, by_last: Tensor) -> tuple[Tensor | None, ...]:
+        return *_apply(_SynapseAdjoint, by_potentials, by_last, *ctx.constants), None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        return _apply(_Synapse, *_merge_tasks(info, in_dims, (1, 0, 0), inputs)), (1, 0)
+
+
+class _SynapseAdjoint(Function):
+    """The transpose of `_Synapse`: the same filters run backwards in time."""
+
+    @staticmethod
+    def forward(
+        by_potentials: Tensor, by_last: Tensor, b: float, a: float, gain: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        out = torch.empty_like(by_potentials[1:])
+        # `current` is kept without its factor of 1 - a
+        current, potential = by_last / (1 - a), torch.zeros_like(by_last)
+        for after, total in _steps(by_potentials[1:], out, backwards=True):
+            torch.add(after, potential, alpha=a, out=potential)
+            current.add_(potential)
+            torch.mul(current, (1 - a) * (1 - b) * gain, out=total)
+            current.mul_(b)
+        current.mul_(1 - a)
+        return out, current, by_potentials[0] + a * potential
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.constants = inputs[2:]
+
+    @staticmethod
+    def backward(ctx: Any, spikes: Tensor, current: Tensor, potential: Tensor) -> tuple[Tensor | None, ...]:
+        return *_apply(_Synapse, spikes, current, potential, *ctx.constants), None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        return _apply(_SynapseAdjoint, *_merge_tasks(info, in_dims, (1, 0), inputs)), (1, 0, 0)
+
+
+class _Refractory(Function):
+    @staticmethod
+    def forward(v: Tensor, trace: Tensor, decay: float, weight: float, surrogate: Surrogate) -> tuple[Tensor, Tensor]:
+        membranes, trace = v.detach(), trace.clone()
+        s = torch.empty_like(trace)
+        for u in membranes.unbind():
+            u.sub_(trace, alpha=weight)
+            trace.lerp_(surrogate.step(u, s), 1 - decay)
+        return membranes, trace
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.constants = inputs[2:]
+        ctx.save_for_backward(output[0])
+
+    @staticmethod
+    def backward(ctx: Any, by_u: Tensor, by_last: Tensor) -> tuple[Tensor | None, ...]:
+        by_v, by_trace = _apply(_RefractoryAdjoint, by_u, by_last, *ctx.saved_tensors, *ctx.constants)
+        return by_v, by_trace, None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        return _apply(_Refractory, *_merge_tasks(info, in_dims, (1, 0), inputs)), (1, 0)
+
+
+class _RefractoryAdjoint(Function):
+    """The gradients of `_Refractory` by v and trace: its recursion linearised and run backwards in time."""
+
+    @staticmethod
+    def forward(
+        by_u: Tensor, by_last: Tensor, u: Tensor, decay: float, weight: float, surrogate: Surrogate
+    ) -> tuple[Tensor, Tensor]:
+        by_v, by_trace = torch.empty_like(by_u), by_last.clone()
+        for outer, membrane, total in _steps(by_u, u, by_v, backwards=True):
+            torch.addcmul(outer, surrogate.slope(membrane), by_trace, value=1 - decay, out=total)
+            by_trace.mul_(decay).sub_(total, alpha=weight)
+        return by_v, by_trace
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        _, by_last, u, *ctx.constants = inputs
+        ctx.save_for_backward(by_last, u, output[0])
+
+    @staticmethod
+    def backward(ctx: Any, by_by_v: Tensor, by_by_trace: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = _apply(_RefractorySecond, by_by_v, by_by_trace, *ctx.saved_tensors, *ctx.constants)
+        return *gradients, None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        return _apply(_RefractoryAdjoint, *_merge_tasks(info, in_dims, (1, 0, 1), inputs)), (1, 0)
+
+
+class _RefractorySecond(Function):
+    """The gradients of `_RefractoryAdjoint`, the end of the chain: the linearised recursion, forwards again."""
+
+    @staticmethod
+    def forward(
+        by_by_v: Tensor,
+        by_by_trace: Tensor,
+        by_last: Tensor,
+        u: Tensor,
+        by_v: Tensor,
+        decay: float,
+        weight: float,
+        surrogate: Surrogate,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        by_by_u, by_u = torch.empty_like(by_by_v), torch.empty_like(u)
+        by_trace = by_last.clone()
+        for total, second in _steps(by_v, by_u, backwards=True):
+            second.copy_(by_trace)
+            by_trace.mul_(decay).sub_(total, alpha=weight)
+        tangent = by_by_trace.clone()
+        for outer, membrane, total, second in _steps(by_by_v, u, by_by_u, by_u):
+            torch.sub(outer, tangent, alpha=weight, out=total)
+            tangent.mul_(decay).addcmul_(surrogate.slope(membrane), total, value=1 - decay)
+            second.mul_(total).mul_(surrogate.curvature(membrane)).mul_(1 - decay)
+        return by_by_u, tangent, by_u
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> None:
+        raise NotImplementedError("The refractory recursion has no third derivative; differentiate it twice at most.")
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        return _apply(_RefractorySecond, *_merge_tasks(info, in_dims, (1, 0, 0, 1, 1), inputs)), (1, 0, 1)
+
+
+def _steps(*sequences: Tensor, backwards: bool = False) -> Iterator[tuple[Tensor, ...]]:
+    steps = [each.unbind() for each in sequences]
+    return zip(*(reversed(each) for each in steps), strict=True) if backwards else zip(*steps, strict=True)
+
+
+def _merge_tasks(info: Any, in_dims: tuple[Any, ...], axes: tuple[int, ...], inputs: tuple[Any, ...]) -> list[Any]:
+    # The recursions are elementwise but for time, so a task axis is one more axis behind it.
+    # What tasks share is copied for each of them, as some is written to.
+    tensors = [
+        torch.stack([x] * info.batch_size, axis) if dim is None else x.movedim(dim, axis)
+        for x, dim, axis in zip(inputs, in_dims, axes, strict=False)
+    ]
+    return [*tensors, *inputs[len(axes) :]]

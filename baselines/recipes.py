@@ -1,0 +1,220 @@
+"""What a training run is told: one readable dataclass, and the named recipes that fill it.
+
+`RunConfig` is saved beside every run and inside its weights. It builds the networks and the meta-learner; running is
+for `training`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from metaevents.errors import UsageError
+
+if TYPE_CHECKING:
+    from baselines.maml import MAML
+    from baselines.networks import ConvNet, SpikingNet
+
+
+@dataclass(frozen=True)
+class Model:
+    """A baseline: which network, and how it learns."""
+
+    network: Literal["spiking", "conv"]
+    method: Literal["maml", "transfer"]
+    second_order: bool = True
+
+
+MODELS: Mapping[str, Model] = {
+    "snn-maml": Model("spiking", "maml"),
+    "snn-fomaml": Model("spiking", "maml", second_order=False),
+    "cnn-maml": Model("conv", "maml"),
+    "cnn-fomaml": Model("conv", "maml", second_order=False),
+    "snn-transfer": Model("spiking", "transfer"),
+    "cnn-transfer": Model("conv", "transfer"),
+}
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A training run; equal configurations on equal archives give equal weights (on a CPU, with as many threads).
+
+    Data:
+        dataset, pairing, classes: what is trained on (its train split) and chosen on (its val split).
+        ways, shots, queries: of the episodes; `queries` counts samples a class.
+        shift: cells by which each recording of a training sample is moved at random, at most, on both axes.
+
+    Network:
+        channels, kernel, pooling, norm_groups: see `networks.StackConfig`.
+        burn_in: ms at the beginning of a sample that carry no gradient.
+        time_stride: frames (ms) averaged into one time step of the network.
+
+    Inner loop:
+        inner_steps, inner_rate, learn_rates, inner_layers: see `maml.MAMLConfig`.
+
+    Outer loop:
+        steps: outer steps; the learning rate falls by half a cosine over all of them, from `rate` to `floor * rate`.
+        tasks: tasks of a step, over all processes. With transfer, `batch` samples of the train classes.
+        precision: "float32", or "bfloat16" for mixed precision.
+        val_every, val_episodes: outer steps between validations, and episodes of one. The best validation is kept.
+        pretrain: steps of supervised pre-training that meta-learning starts from (a run of its own, in `pretrain/`); 0 for none.
+        seed: of weights, episodes and shifts.
+
+    Transfer:
+        batch: samples of a pre-training step.
+        aside: every so manieth recording of a label is kept out of pre-training, to report on; 0 for none.
+        head_steps, head_rate, head_decay: the new last layer's gradient descent with momentum, and its weight decay.
+    """
+
+    model: str = "snn-maml"
+    recipe: str = "paper"
+    dataset: str = "double-nmnist"
+    pairing: str = "all"
+    classes: str = "published"
+    ways: int = 5
+    shots: int = 1
+    queries: int = 10
+    shift: int = 0
+    channels: tuple[int, ...] = (32, 64, 128)
+    kernel: int = 5
+    pooling: Literal["max", "average"] = "max"
+    norm_groups: int = 0
+    burn_in: int = 70
+    time_stride: int = 1
+    inner_steps: int = 1
+    inner_rate: float = 1.0
+    learn_rates: bool = False
+    inner_layers: str = "all"
+    steps: int = 20_000
+    tasks: int = 1
+    rate: float = 2e-3
+    floor: float = 1 / 50
+    precision: Literal["float32", "bfloat16"] = "float32"
+    val_every: int = 250
+    val_episodes: int = 100
+    pretrain: int = 0
+    seed: int = 0
+    batch: int = 32
+    aside: int = 10
+    head_steps: int = 100
+    head_rate: float = 0.1
+    head_decay: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if self.model not in MODELS:
+            raise UsageError(f"model={self.model!r}; choose one of {', '.join(MODELS)}")
+        object.__setattr__(self, "channels", tuple(self.channels))
+        choices = {"pooling": ("max", "average"), "precision": ("float32", "bfloat16")}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise UsageError(f"{name}={getattr(self, name)!r}; choose {' or '.join(allowed)}")
+        at_least = {
+            "ways": 2, "shots": 1, "queries": 1, "shift": 0, "kernel": 1, "norm_groups": 0, "burn_in": 0, "time_stride": 1,
+            "inner_steps": 0, "steps": 1, "tasks": 1, "val_every": 1, "val_episodes": 1, "pretrain": 0, "seed": 0, "batch": 1,
+            "aside": 0, "head_steps": 1,
+        }  # fmt: skip
+        for name, least in at_least.items():
+            if getattr(self, name) < least:
+                raise UsageError(f"{name}={getattr(self, name)}; give at least {least}")
+        if self.rate <= 0 or self.inner_rate <= 0 or self.head_rate <= 0:
+            raise UsageError("a learning rate must be above 0; give rate, inner_rate and head_rate such as 1e-3")
+
+    @property
+    def kind(self) -> Model:
+        return MODELS[self.model]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "channels": list(self.channels)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
+        """The configuration in a JSON document.
+
+        Raises:
+            UsageError: a field that there is none of, as a newer release may write.
+        """
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise UsageError(
+                f"the configuration has {unknown[0]!r}, unknown to this release; use the one that wrote it"
+            )
+        return cls(**values)
+
+    @property
+    def pretraining(self) -> RunConfig:
+        """The supervised run that this one starts from."""
+        return replace(
+            self, model=f"{self.model.split('-')[0]}-transfer", steps=self.pretrain, pretrain=0, **_PRETRAINING
+        )
+
+    def network(self, frame_shape: tuple[int, ...], ways: int | None = None) -> SpikingNet | ConvNet:
+        """The network for frames of shape (T, P, H, W), with `ways` outputs."""
+        from baselines.networks import ConvNet, SpikingConfig, SpikingNet, StackConfig
+
+        time, polarities, height, width = frame_shape
+        shared: dict[str, Any] = {
+            "frame_shape": (time, polarities, height, width),
+            "ways": ways or self.ways,
+            "channels": self.channels,
+            "kernel": self.kernel,
+            "pooling": self.pooling,
+            "norm_groups": self.norm_groups,
+        }
+        if self.kind.network == "conv":
+            return ConvNet(StackConfig(**shared))
+        return SpikingNet(SpikingConfig(**shared, burn_in=self.burn_in, time_stride=self.time_stride))
+
+    def meta_learner(self, net: SpikingNet | ConvNet) -> MAML:
+        from baselines.maml import MAML, MAMLConfig
+
+        layers: Any = int(self.inner_layers) if self.inner_layers.isdigit() else self.inner_layers
+        return MAML(
+            net,
+            MAMLConfig(
+                steps=self.inner_steps,
+                rate=self.inner_rate,
+                learn_rates=self.learn_rates,
+                second_order=self.kind.second_order,
+                layers=layers,
+            ),
+        )
+
+
+_BEST: Mapping[tuple[str, str], dict[str, Any]] = {
+    ("spiking", "transfer"): {"time_stride": 4, "steps": 800, "val_every": 400},
+    ("conv", "transfer"): {"norm_groups": 8, "shift": 1, "steps": 800, "val_every": 400},
+    ("spiking", "maml"): {"time_stride": 4, "steps": 800, "val_every": 200, "pretrain": 800},
+    ("conv", "maml"): {"norm_groups": 8, "shift": 1, "inner_rate": 0.1, "steps": 500, "pretrain": 800},
+}
+_META: Mapping[str, Any] = {"tasks": 2, "rate": 1e-3, "learn_rates": True}
+_PRETRAINING: Mapping[str, Any] = {"rate": 2e-3, "learn_rates": False, "tasks": 1, "val_every": 400}
+
+
+def _recipes() -> dict[str, dict[str, RunConfig]]:
+    table: dict[str, dict[str, RunConfig]] = {}
+    for model, kind in MODELS.items():
+        paper = RunConfig(model=model, recipe="paper")
+        found = {"queries": 5, **_BEST[kind.network, kind.method], **(_META if kind.method == "maml" else {})}
+        table[model] = {"paper": paper, "best": replace(paper, recipe="best", **found)}
+    return table
+
+
+RECIPES: Mapping[str, Mapping[str, RunConfig]] = _recipes()
+"""model -> recipe -> configuration. "paper" is the paper's; "best" is what we found to learn best on little data."""
+
+
+def recipe(model: str, name: str = "best", **changes: Any) -> RunConfig:
+    """A named recipe with some fields changed.
+
+    Raises:
+        UsageError: no such model, recipe or field.
+    """
+    if model not in RECIPES:
+        raise UsageError(f"model {model!r}; choose one of {', '.join(RECIPES)}")
+    if name not in RECIPES[model]:
+        raise UsageError(f"recipe {name!r}; choose one of {', '.join(RECIPES[model])}")
+    unknown = sorted(set(changes) - {field.name for field in fields(RunConfig)})
+    if unknown:
+        raise UsageError(f"no field {unknown[0]!r} in a configuration; see `python -m baselines train --help`")
+    return replace(RECIPES[model][name], **changes)
