@@ -11,28 +11,68 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from baselines.checkpoints import Weights, read_weights
-from baselines.learners import SHIPPED
+from baselines.checkpoints import Seen, Weights, read_weights
+from baselines.learners import SHIPPED, from_weights
 from baselines.recipes import RECIPES, RunConfig
 from baselines.training import learning_curve
 from metaevents.benchmark.entries import Entry, admit
-from metaevents.double import PathLike
+from metaevents.double import PathLike, load
+from metaevents.episodes import EpisodeLoader
 from metaevents.errors import UsageError
 
 _TITLES = {"maml": "MAML", "fomaml": "first-order MAML", "transfer": "transfer learning"}
 _NETWORKS = {"snn": "spiking network", "cnn": "convolutional network on summed counts"}
 
 
-def publish(run: PathLike, folder: Path = SHIPPED) -> Path:
-    """Copy a run's best weights, with its whole learning curve, to where `baselines.load` finds them."""
-    run = Path(run).expanduser()
+def publish(run: PathLike, archive: PathLike | None = None, folder: Path | None = None) -> Path:
+    """Copy a run's best weights, with its whole learning curve, to where `baselines.load` finds them.
+
+    Parameters:
+        run: the run's folder.
+        archive: choose the number of inner steps at test on its val split first (MAML only); the record keeps what each gave.
+        folder: another place.
+    """
+    run, folder = Path(run).expanduser(), folder or SHIPPED
     curve = learning_curve(run)
     weights = read_weights(run / "best.safetensors")
+    if archive is not None and weights.config.kind.method == "maml":
+        weights = _with_test_steps(weights, run, archive)
     config = weights.config
     path = folder / f"{config.model}.{config.recipe}.{config.dataset}.{config.classes}.{config.ways}way.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
     replace(weights, record=replace(weights.record, curve=tuple(curve))).save(path)
     return path
+
+
+_TEST_STEPS = (1, 3, 5, 10)
+
+
+def _with_test_steps(weights: Weights, path: Path, archive: PathLike) -> Weights:
+    """The weights with the number of inner steps that is best on validation episodes."""
+    from tqdm import tqdm
+
+    config = weights.config
+    val = load(config.dataset, archive, "val", pairing=config.pairing, classes=config.classes)
+    if not set(Seen.of(val).recordings) <= set(weights.record.chosen.recordings):
+        raise UsageError(
+            f"{path} was chosen on other recordings than {archive} has for validation; give its own archive"
+        )
+    found = {}
+    for steps in tqdm(_TEST_STEPS, desc="inner steps", disable=None):
+        learner = from_weights(replace(weights, config=replace(config, test_steps=steps)), path)
+        episodes = EpisodeLoader(
+            val, config.ways, config.shots, config.queries, episodes=config.val_episodes, seed=config.seed + 1,
+            representation=learner.representation,
+        )  # fmt: skip
+        hits = [
+            (learner.adapt(e.support_x, e.support_y, config.ways)(e.query_x).argmax(-1) == e.query_y).double().mean()
+            for e in episodes
+        ]
+        found[steps] = float(sum(hits) / len(hits))
+    best = max(found, key=lambda steps: found[steps])  # the fewest of equals
+    measured = {**(weights.record.measured or {}), **{f"val_accuracy_{k}_steps": v for k, v in found.items()}}
+    record = replace(weights.record, measured=measured)
+    return replace(weights, config=replace(config, test_steps=best), record=record)
 
 
 def write(cards: Path) -> list[Path]:
@@ -115,6 +155,7 @@ def _card(path: Path, weights: Weights, entries: Sequence[Entry]) -> str:
         "",
         *_differences(config),
         "",
+        *_test_steps(record.measured or {}),
         "## Results",
         "",
         *(_table(entries) if entries else ["No entry yet."]),
@@ -147,6 +188,15 @@ def _differences(config: RunConfig) -> list[str]:
         "|:--|--:|--:|",
         *rows,
     ]
+
+
+def _test_steps(measured: Mapping[str, float]) -> list[str]:
+    """What different numbers of inner steps gave on validation, where that was asked."""
+    found = {steps: measured[name] for steps in _TEST_STEPS if (name := f"val_accuracy_{steps}_steps") in measured}
+    if not found:
+        return []
+    told = ", ".join(f"{steps}: {100 * accuracy:.1f} %" for steps, accuracy in found.items())
+    return [f"Inner steps at test were chosen on validation episodes ({told}).", ""]
 
 
 def _curve(curve: Sequence[Mapping[str, float]]) -> list[str]:

@@ -74,12 +74,14 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
             continue
         option: Any = f"--{field.name.replace('_', '-')}"
         default: Any = field.default
+        help: Any = field.metadata["help"]
         if isinstance(default, bool):
-            group.add_argument(option, action=argparse.BooleanOptionalAction, default=None)
+            group.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=help)
         elif isinstance(default, tuple):
-            group.add_argument(option, type=int, nargs="+", metavar="N")
+            group.add_argument(option, type=int, nargs="+", metavar="N", help=help)
         else:
-            group.add_argument(option, type=type(default), metavar={int: "N", float: "X"}.get(type(default), "NAME"))
+            metavar = {int: "N", float: "X"}.get(type(default), "NAME")
+            group.add_argument(option, type=type(default), metavar=metavar, help=help)
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -183,12 +185,16 @@ def described(learners: Sequence[Baseline]) -> dict[str, Any]:
 
 def _publish_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    parser.add_argument(
+        "--archive", type=Path, metavar="FILE", help="choose the inner steps at test on its val split first"
+    )
+    parser.add_argument("--to", type=Path, metavar="DIR", help="another folder")
 
 
 def _publish(args: argparse.Namespace) -> None:
     from baselines.cards import publish
 
-    print(f"{publish(args.run)}: written")
+    print(f"{publish(args.run, args.archive, args.to)}: written")
 
 
 def _cards_arguments(parser: argparse.ArgumentParser) -> None:
@@ -235,6 +241,12 @@ def _reproduce_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pairing", choices=("all", "published"), default="all", help="of runs and episodes")
     parser.add_argument("--classes", choices=("published", "novel-components"), default="published", help="class split")
     parser.add_argument("--episodes", type=int, metavar="N", help="episodes of a trial, in place of the budget's")
+    parser.add_argument(
+        "--tuning",
+        type=int,
+        metavar="N",
+        help="outer steps where an experiment trains a run further, in place of the budget's",
+    )
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda ...")
     json_flag(parser)
 
@@ -244,7 +256,7 @@ def _reproduce(args: argparse.Namespace) -> None:
 
     from baselines.experiments import reproduce
 
-    options = ("budget", "pairing", "classes", "episodes", "device")
+    options = ("budget", "pairing", "classes", "episodes", "tuning", "device")
     given = {name: getattr(args, name) for name in options}
     words = ["--archive", args.archive, "--out", args.out, *(["--runs", *args.runs] if args.runs else [])]
     for name, value in given.items():

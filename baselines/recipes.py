@@ -7,14 +7,16 @@ for `training`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from metaevents.errors import UsageError
 
 if TYPE_CHECKING:
     from baselines.maml import MAML
     from baselines.networks import ConvNet, SpikingNet
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,70 +38,58 @@ MODELS: Mapping[str, Model] = {
 }
 
 
+def _option(default: T, help: str) -> T:
+    made: T = field(default=default, metadata={"help": help})
+    return made
+
+
 @dataclass(frozen=True)
 class RunConfig:
-    """A training run; equal configurations on equal archives give equal weights (on a CPU, with as many threads).
+    """A training run; equal configurations on equal archives give equal weights (on a CPU, with as many threads)."""
 
-    Data:
-        dataset, pairing, classes: what is trained on (its train split) and chosen on (its val split).
-        ways, shots, queries: of the episodes; `queries` counts samples a class.
-        shift: cells by which each recording of a training sample is moved at random, at most, on both axes.
+    model: str = _option("snn-maml", "which baseline")
+    recipe: str = _option("paper", "the named configuration that it began as")
 
-    Network:
-        channels, kernel, pooling, norm_groups: see `networks.StackConfig`.
-        burn_in: ms at the beginning of a sample that carry no gradient.
-        time_stride: frames (ms) averaged into one time step of the network.
+    dataset: str = _option("double-nmnist", "trained on its train split, chosen on its val split")
+    pairing: str = _option("all", "all or published")
+    classes: str = _option("published", "published or novel-components")
+    ways: int = _option(5, "classes of a task")
+    shots: int = _option(1, "support samples a class")
+    queries: int = _option(10, "query samples a class")
+    shift: int = _option(
+        0, "cells by which each recording of a training sample is moved at random, at most, on both axes"
+    )
 
-    Inner loop:
-        inner_steps, inner_rate, learn_rates, inner_layers: see `maml.MAMLConfig`.
+    channels: tuple[int, ...] = _option((32, 64, 128), "of the convolutions")
+    kernel: int = _option(5, "size of their kernels")
+    pooling: Literal["max", "average"] = _option("max", "max (the paper) or average (its released code)")
+    norm_groups: int = _option(0, "groups of a normalisation of each sample after each convolution; 0 for none")
+    burn_in: int = _option(70, "frames (ms) at the beginning of a sample that carry no gradient")
+    time_stride: int = _option(1, "frames (ms) averaged into one time step of the network")
 
-    Outer loop:
-        steps: outer steps; the learning rate falls by half a cosine over all of them, from `rate` to `floor * rate`.
-        tasks: tasks of a step, over all processes. With transfer, `batch` samples of the train classes.
-        precision: "float32", or "bfloat16" for mixed precision.
-        val_every, val_episodes: outer steps between validations, and episodes of one. The best validation is kept.
-        pretrain: steps of supervised pre-training that meta-learning starts from (a run of its own, in `pretrain/`); 0 for none.
-        seed: of weights, episodes and shifts.
+    inner_steps: int = _option(1, "gradient steps of the inner loop")
+    test_steps: int = _option(0, "the same when tested; 0 for as many as in training")
+    inner_rate: float = _option(1.0, "their rate")
+    learn_rates: bool = _option(False, "learn a rate for each parameter tensor")
+    inner_layers: str = _option("all", "what learns in the inner loop: all, head, body, or i: frozen below layer i")
 
-    Transfer:
-        batch: samples of a pre-training step.
-        aside: every so manieth recording of a label is kept out of pre-training, to report on; 0 for none.
-        head_steps, head_rate, head_decay: the new last layer's gradient descent with momentum, and its weight decay.
-    """
+    steps: int = _option(20_000, "outer steps, over which the rate falls by half a cosine")
+    tasks: int = _option(1, "tasks of a step, over all processes")
+    rate: float = _option(2e-3, "Adam's rate at the beginning")
+    floor: float = _option(1 / 50, "share of it that is left at the end")
+    precision: Literal["float32", "bfloat16"] = _option("float32", "float32, or bfloat16 for mixed precision")
+    val_every: int = _option(250, "outer steps between validations, the best of which is kept")
+    val_episodes: int = _option(100, "episodes of a validation")
+    pretrain: int = _option(0, "steps of supervised pre-training that meta-learning starts from, a run of its own")
+    seed: int = _option(0, "of weights, episodes and shifts")
 
-    model: str = "snn-maml"
-    recipe: str = "paper"
-    dataset: str = "double-nmnist"
-    pairing: str = "all"
-    classes: str = "published"
-    ways: int = 5
-    shots: int = 1
-    queries: int = 10
-    shift: int = 0
-    channels: tuple[int, ...] = (32, 64, 128)
-    kernel: int = 5
-    pooling: Literal["max", "average"] = "max"
-    norm_groups: int = 0
-    burn_in: int = 70
-    time_stride: int = 1
-    inner_steps: int = 1
-    inner_rate: float = 1.0
-    learn_rates: bool = False
-    inner_layers: str = "all"
-    steps: int = 20_000
-    tasks: int = 1
-    rate: float = 2e-3
-    floor: float = 1 / 50
-    precision: Literal["float32", "bfloat16"] = "float32"
-    val_every: int = 250
-    val_episodes: int = 100
-    pretrain: int = 0
-    seed: int = 0
-    batch: int = 32
-    aside: int = 10
-    head_steps: int = 100
-    head_rate: float = 0.1
-    head_decay: float = 1e-3
+    batch: int = _option(32, "pre-training: samples of a step")
+    aside: int = _option(
+        10, "pre-training: every so manieth recording of a label is kept out, to report on; 0 for none"
+    )
+    head_steps: int = _option(100, "transfer: gradient steps of an episode's new last layer, with momentum")
+    head_rate: float = _option(0.1, "transfer: their rate")
+    head_decay: float = _option(1e-3, "transfer: their weight decay")
 
     def __post_init__(self) -> None:
         if self.model not in MODELS:
@@ -111,8 +101,8 @@ class RunConfig:
                 raise UsageError(f"{name}={getattr(self, name)!r}; choose {' or '.join(allowed)}")
         at_least = {
             "ways": 2, "shots": 1, "queries": 1, "shift": 0, "kernel": 1, "norm_groups": 0, "burn_in": 0, "time_stride": 1,
-            "inner_steps": 0, "steps": 1, "tasks": 1, "val_every": 1, "val_episodes": 1, "pretrain": 0, "seed": 0, "batch": 1,
-            "aside": 0, "head_steps": 1,
+            "inner_steps": 0, "test_steps": 0, "steps": 1, "tasks": 1, "val_every": 1, "val_episodes": 1, "pretrain": 0,
+            "seed": 0, "batch": 1, "aside": 0, "head_steps": 1,
         }  # fmt: skip
         for name, least in at_least.items():
             if getattr(self, name) < least:
@@ -173,6 +163,7 @@ class RunConfig:
             net,
             MAMLConfig(
                 steps=self.inner_steps,
+                test_steps=self.test_steps or None,
                 rate=self.inner_rate,
                 learn_rates=self.learn_rates,
                 second_order=self.kind.second_order,

@@ -178,7 +178,10 @@ def test_bfloat16_trains_near_float32(archive: Path, tmp_path: Path) -> None:
     losses = []
     for precision in ("float32", "bfloat16"):
         run = Run(
-            small("cnn-maml", precision=precision, inner_rate=0.01, norm_groups=4), archive, tmp_path / precision, progress=False
+            small("cnn-maml", precision=precision, inner_rate=0.01, norm_groups=4),
+            archive,
+            tmp_path / precision,
+            progress=False,
         )
         run.run()
         losses.append(learning_curve(tmp_path / precision)[0]["loss"])
