@@ -44,7 +44,7 @@ def publish(run: PathLike, archive: PathLike | None = None, folder: Path | None 
     return path
 
 
-_TEST_STEPS = (1, 3, 5, 10)
+_TEST_STEPS = (1, 3, 5)
 
 
 def _with_test_steps(weights: Weights, path: Path, archive: PathLike) -> Weights:
@@ -110,7 +110,7 @@ def _files(cards: Path) -> dict[Path, str]:
 def _trained_as(entry: Entry, weights: Weights) -> bool:
     seen = entry.report["seen"]
     return bool(
-        seen["config"] == weights.config.to_dict()
+        RunConfig.from_dict(seen["config"]) == weights.config
         and seen["fingerprint"] == weights.record.fingerprint
         and seen["step"] == weights.record.step
     )

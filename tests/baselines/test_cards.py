@@ -59,6 +59,24 @@ def test_published_weights_carry_the_whole_learning_curve_and_load_by_name(runs:
     assert learner.record.step == read_weights(runs[0] / "best.safetensors").record.step
 
 
+def test_inner_steps_at_test_are_chosen_on_validation_episodes(
+    runs: list[Path], archive: Path, simulated_root: Path, tmp_path: Path
+) -> None:
+    weights = read_weights(publish(runs[0], archive, tmp_path))
+    measured = weights.record.measured or {}
+    found = {steps: measured[f"val_accuracy_{steps}_steps"] for steps in (1, 3, 5)}
+    assert found[weights.config.test_steps] == max(found.values())
+    assert load(
+        tmp_path / f"{weights.config.model}.paper.double-nmnist.published.5way.safetensors"
+    ).model.config.test_steps
+    # One step is what the run itself validated with, on the same episodes.
+    assert found[1] == pytest.approx(measured["val_accuracy"])
+    other = tmp_path / "other"
+    Run(recipe("cnn-maml", "paper", **SMALL), simulated_root, other, progress=False).run()
+    with pytest.raises(UsageError, match="chosen on other recordings"):
+        publish(other, archive, tmp_path)
+
+
 def test_cards_say_what_weights_and_entries_say(
     runs: list[Path], shipped: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
