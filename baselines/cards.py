@@ -6,6 +6,7 @@ Cards are written from the weights' own record and the leaderboard's entries, so
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -123,7 +124,7 @@ def _card(path: Path, weights: Weights, entries: Sequence[Entry]) -> str:
     config, record = weights.config, weights.record
     content = path.read_bytes()
     options = "".join(
-        f", {name}={getattr(config, name)!r}"
+        f", {name}={json.dumps(getattr(config, name))}"
         for name, default in (("classes", "published"), ("ways", 5), ("recipe", "best"))
         if getattr(config, name) != default
     )
@@ -139,6 +140,7 @@ def _card(path: Path, weights: Weights, entries: Sequence[Entry]) -> str:
         "",
         "```python",
         "import baselines",
+        "",
         f'learner = baselines.load("{config.model}", dataset="{config.dataset}"{options})',
         "```",
         "",
