@@ -38,8 +38,7 @@ def publish(run: PathLike, archive: PathLike | None = None, folder: Path | None 
     weights = read_weights(run / "best.safetensors")
     if archive is not None and weights.config.kind.method == "maml":
         weights = _with_test_steps(weights, run, archive)
-    config = weights.config
-    path = folder / f"{config.model}.{config.recipe}.{config.dataset}.{config.classes}.{config.ways}way.safetensors"
+    path = folder / weights.config.file_name
     folder.mkdir(parents=True, exist_ok=True)
     replace(weights, record=replace(weights.record, curve=tuple(curve))).save(path)
     return path
@@ -130,9 +129,10 @@ def _card(path: Path, weights: Weights, entries: Sequence[Entry]) -> str:
     )
     numbers = sum(value.numel() for value in weights.tensors.values())
     network, method = config.model.split("-")
+    ways = f", {config.ways}-way" if config.kind.method == "maml" else ""
     trained, chosen = record.trained, record.chosen
     lines = [
-        f"# {config.model.upper()}, recipe “{config.recipe}”: {config.dataset}, {config.classes} classes, {config.ways}-way",
+        f"# {config.model.upper()}, recipe “{config.recipe}”: {config.dataset}, {config.classes} classes{ways}",
         "",
         f"<!-- Written by `python -m baselines cards` from {path.name} and cards/entries; do not edit. -->",
         "",

@@ -86,7 +86,8 @@ def load(
 
     Parameters:
         name: a baseline whose weights ship ("snn-maml"), a run's folder, or a weights file.
-        dataset, classes, ways, recipe: which of the weights that ship; not asked of folders and files.
+        dataset, classes, ways, recipe: which of the weights that ship; not asked of folders and files. Transfer learning takes
+            any number of ways.
         device: where it computes.
         force: evaluate also on what the weights have seen; the report is then marked.
 
@@ -95,7 +96,7 @@ def load(
         UsageError: a file that is not one of ours, or of another architecture.
     """
     if str(name) in MODELS:
-        path = SHIPPED / f"{name}.{recipe}.{dataset}.{classes}.{ways}way.safetensors"
+        path = SHIPPED / RunConfig(str(name), recipe, dataset, classes=classes, ways=ways).file_name
         if not path.is_file():
             there = sorted(file.name.removesuffix(".safetensors") for file in SHIPPED.glob("*.safetensors"))
             raise MissingError(

@@ -132,6 +132,12 @@ class RunConfig:
         return cls(**values)
 
     @property
+    def file_name(self) -> str:
+        """What its weights are called where they ship; a transferred network takes any number of ways."""
+        ways = f".{self.ways}way" if self.kind.method == "maml" else ""
+        return f"{self.model}.{self.recipe}.{self.dataset}.{self.classes}{ways}.safetensors"
+
+    @property
     def pretraining(self) -> RunConfig:
         """The supervised run that this one starts from."""
         return replace(

@@ -59,6 +59,10 @@ def test_published_weights_carry_the_whole_learning_curve_and_load_by_name(runs:
     assert learner.record.step == read_weights(runs[0] / "best.safetensors").record.step
 
 
+def test_transfer_ships_for_any_number_of_ways() -> None:
+    assert load("cnn-transfer", ways=20).config == load("cnn-transfer").config
+
+
 def test_inner_steps_at_test_are_chosen_on_validation_episodes(
     runs: list[Path], archive: Path, simulated_root: Path, tmp_path: Path
 ) -> None:
