@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from baselines.recipes import MODELS, RECIPES, RunConfig, recipe
 from metaevents import __version__
 from metaevents.benchmark.commands import METHOD_OPTIONS, evaluate_and_write, evaluation_arguments
-from metaevents.command import Command, Parser, json_flag, print_json, run
+from metaevents.command import Command, Parser, json_flag, print_json, run_chosen
 
 if TYPE_CHECKING:
     from baselines.learners import Baseline
@@ -23,15 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m baselines", description="The reference models of metaevents: train them, score them."
     )
     parser.add_argument("--version", action="version", version=f"metaevents {__version__}")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    commands = {command.name: command for command in _commands()}
-    for command in commands.values():
-        command.arguments(subparsers.add_parser(command.name, help=command.help, description=command.help))
-    chosen = parser.parse_args(arguments)
-    if chosen.command is None:
-        parser.print_help()
-        return 0
-    return run(parser.prog, lambda: commands[chosen.command].run(chosen))
+    return run_chosen(parser, _commands(), arguments)
 
 
 def _commands() -> Iterable[Command]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from metaevents import __version__
 from metaevents.benchmark.commands import commands as benchmark_commands
-from metaevents.command import Command, Parser, json_flag, print_json, run
+from metaevents.command import Command, Parser, json_flag, print_json, run_chosen
 from metaevents.errors import UsageError
 
 
@@ -22,15 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="Start with `metaevents quickstart`, which needs no download.",
     )
     parser.add_argument("--version", action="version", version=f"metaevents {__version__}")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    commands = {command.name: command for command in (*_commands(), *benchmark_commands())}
-    for command in commands.values():
-        command.arguments(subparsers.add_parser(command.name, help=command.help, description=command.help))
-    chosen = parser.parse_args(arguments)
-    if chosen.command is None:
-        parser.print_help()
-        return 0
-    return run(parser.prog, lambda: commands[chosen.command].run(chosen))
+    return run_chosen(parser, (*_commands(), *benchmark_commands()), arguments)
 
 
 def _commands() -> Iterable[Command]:

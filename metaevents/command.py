@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,19 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> Any:
         self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+
+def run_chosen(parser: Parser, commands: Iterable[Command], arguments: Sequence[str] | None) -> int:
+    """Run the command that the arguments name, or print the help where they name none; returns the exit status."""
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    by_name = {command.name: command for command in commands}
+    for command in by_name.values():
+        command.arguments(subparsers.add_parser(command.name, help=command.help, description=command.help))
+    chosen = parser.parse_args(arguments)
+    if chosen.command is None:
+        parser.print_help()
+        return 0
+    return run(parser.prog, lambda: by_name[chosen.command].run(chosen))
 
 
 def run(program: str, action: Callable[[], None]) -> int:
