@@ -42,7 +42,7 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, feedback: Tens
         dtype = torch.get_autocast_dtype(device)
         x, weight = x.to(dtype), weight.to(dtype)
         bias, feedback = (None if each is None else each.to(dtype) for each in (bias, feedback))
-    out: Tensor = _apply(_Conv, x, weight, bias, feedback)
+    out: Tensor = apply(_Conv, x, weight, bias, feedback)
     return out
 
 
@@ -56,7 +56,7 @@ _POOLINGS: dict[str, Callable[[Tensor, int], Tensor]] = {"max": max_pool2d, "ave
 
 def spike(u: Tensor, surrogate: Surrogate) -> Tensor:
     """Threshold the membrane `u` of any shape; gradients follow the surrogate."""
-    out: Tensor = _apply(_Spike, u, surrogate)
+    out: Tensor = apply(_Spike, u, surrogate)
     return out
 
 
@@ -67,7 +67,7 @@ def refractory(v: Tensor, trace: Tensor, decay: float, weight: float, surrogate:
     `v` [T, ...], `trace` [...] -> the membranes U [T, ...] and the trace after the last step. U takes v's memory: a caller that
     still needs v gives a clone.
     """
-    u, last = _apply(_Refractory, v, trace, decay, weight, surrogate)
+    u, last = apply(_Refractory, v, trace, decay, weight, surrogate)
     return u, last
 
 
@@ -79,16 +79,16 @@ def synapse(
     `spikes` [T, ...], `current` and `potential` [...] -> the potentials, from the one given on, [T + 1, ...], and the current
     after the last step. Linear.
     """
-    potentials, last = _apply(_Synapse, spikes, current, potential, synapse_decay, membrane_decay, gain)
+    potentials, last = apply(_Synapse, spikes, current, potential, synapse_decay, membrane_decay, gain)
     return potentials, last
 
 
 def resting_steps(spikes: Tensor, rest: Tensor) -> int:
-    """The number of time steps before the first of `spikes` [T, ...], or 0 if neurons fire unasked, driven by `rest` alone."""
-    return int(_apply(_RestingSteps, spikes, rest))
+    """The number of time steps before the first of `spikes` [T, ...], or 0 where one of the drives `rest` [...] is above 0."""
+    return int(apply(_RestingSteps, spikes, rest))
 
 
-def _apply(function: type[Function], *inputs: Any) -> Any:
+def apply(function: type[Function], *inputs: Any) -> Any:
     return function.apply(*inputs)  # type: ignore[no-untyped-call]
 
 
@@ -110,15 +110,15 @@ class _Conv(Function):
         x, way_back = ctx.saved_tensors
         by_x, by_weight, by_bias, _ = ctx.needs_input_grad
         return (
-            _apply(_Conv, gradient, _turned(way_back), None, None) if by_x else None,
-            _apply(_ConvWeight, gradient, x, way_back.shape[-1]) if by_weight else None,
+            apply(_Conv, gradient, _turned(way_back), None, None) if by_x else None,
+            apply(_ConvWeight, gradient, x, way_back.shape[-1]) if by_weight else None,
             gradient.sum((0, 1, 2)) if by_bias else None,
             None,
         )
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
-        return _task_by_task(_Conv, info, in_dims, inputs), 0
+        return task_by_task(_Conv, info, in_dims, inputs), 0
 
 
 class _ConvWeight(Function):
@@ -141,26 +141,26 @@ class _ConvWeight(Function):
         gradient, x = ctx.saved_tensors
         by_gradient, by_x, _ = ctx.needs_input_grad
         return (
-            _apply(_Conv, x, weight, None, None) if by_gradient else None,
-            _apply(_Conv, gradient, _turned(weight), None, None) if by_x else None,
+            apply(_Conv, x, weight, None, None) if by_gradient else None,
+            apply(_Conv, gradient, _turned(weight), None, None) if by_x else None,
             None,
         )
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
-        return _task_by_task(_ConvWeight, info, in_dims, inputs), 0
+        return task_by_task(_ConvWeight, info, in_dims, inputs), 0
 
 
 def _turned(weight: Tensor) -> Tensor:
     return weight.transpose(0, 1).flip(2, 3)
 
 
-def _task_by_task(function: type[Function], info: Any, in_dims: tuple[Any, ...], inputs: tuple[Any, ...]) -> Tensor:
+def task_by_task(function: type[Function], info: Any, in_dims: tuple[Any, ...], inputs: tuple[Any, ...]) -> Tensor:
     # A task's time steps and samples fill a device; one convolution in groups of tasks would be slower.
     tasks = [
         [each] * info.batch_size if dim is None else each.unbind(dim) for each, dim in zip(inputs, in_dims, strict=True)
     ]
-    return torch.stack([_apply(function, *task) for task in zip(*tasks, strict=True)])
+    return torch.stack([apply(function, *task) for task in zip(*tasks, strict=True)])
 
 
 class _RestingSteps(Function):
@@ -176,7 +176,7 @@ class _RestingSteps(Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], spikes: Tensor, rest: Tensor) -> tuple[Tensor, None]:
-        return _apply(_RestingSteps, spikes if in_dims[0] is None else spikes.movedim(in_dims[0], 1), rest), None
+        return apply(_RestingSteps, spikes if in_dims[0] is None else spikes.movedim(in_dims[0], 1), rest), None
 
 
 class _Spike(Function):
@@ -195,7 +195,7 @@ class _Spike(Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], u: Tensor, surrogate: Surrogate) -> tuple[Tensor, int]:
-        return _apply(_Spike, u, surrogate), in_dims[0]
+        return apply(_Spike, u, surrogate), in_dims[0]
 
 
 class _Synapse(Function):
@@ -220,11 +220,11 @@ class _Synapse(Function):
 
     @staticmethod
     def backward(ctx: Any, by_potentials: Tensor, by_last: Tensor) -> tuple[Tensor | None, ...]:
-        return *_apply(_SynapseAdjoint, by_potentials, by_last, *ctx.constants), None, None, None
+        return *apply(_SynapseAdjoint, by_potentials, by_last, *ctx.constants), None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        return _apply(_Synapse, *_merge_tasks(info, in_dims, (1, 0, 0), inputs)), (1, 0)
+        return apply(_Synapse, *_merge_tasks(info, in_dims, (1, 0, 0), inputs)), (1, 0)
 
 
 class _SynapseAdjoint(Function):
@@ -251,11 +251,11 @@ class _SynapseAdjoint(Function):
 
     @staticmethod
     def backward(ctx: Any, spikes: Tensor, current: Tensor, potential: Tensor) -> tuple[Tensor | None, ...]:
-        return *_apply(_Synapse, spikes, current, potential, *ctx.constants), None, None, None
+        return *apply(_Synapse, spikes, current, potential, *ctx.constants), None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        return _apply(_SynapseAdjoint, *_merge_tasks(info, in_dims, (1, 0), inputs)), (1, 0, 0)
+        return apply(_SynapseAdjoint, *_merge_tasks(info, in_dims, (1, 0), inputs)), (1, 0, 0)
 
 
 class _Refractory(Function):
@@ -275,12 +275,12 @@ class _Refractory(Function):
 
     @staticmethod
     def backward(ctx: Any, by_u: Tensor, by_last: Tensor) -> tuple[Tensor | None, ...]:
-        by_v, by_trace = _apply(_RefractoryAdjoint, by_u, by_last, *ctx.saved_tensors, *ctx.constants)
+        by_v, by_trace = apply(_RefractoryAdjoint, by_u, by_last, *ctx.saved_tensors, *ctx.constants)
         return by_v, by_trace, None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        return _apply(_Refractory, *_merge_tasks(info, in_dims, (1, 0), inputs)), (1, 0)
+        return apply(_Refractory, *_merge_tasks(info, in_dims, (1, 0), inputs)), (1, 0)
 
 
 class _RefractoryAdjoint(Function):
@@ -303,12 +303,12 @@ class _RefractoryAdjoint(Function):
 
     @staticmethod
     def backward(ctx: Any, by_by_v: Tensor, by_by_trace: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = _apply(_RefractorySecond, by_by_v, by_by_trace, *ctx.saved_tensors, *ctx.constants)
+        gradients = apply(_RefractorySecond, by_by_v, by_by_trace, *ctx.saved_tensors, *ctx.constants)
         return *gradients, None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        return _apply(_RefractoryAdjoint, *_merge_tasks(info, in_dims, (1, 0, 1), inputs)), (1, 0)
+        return apply(_RefractoryAdjoint, *_merge_tasks(info, in_dims, (1, 0, 1), inputs)), (1, 0)
 
 
 class _RefractorySecond(Function):
@@ -347,7 +347,7 @@ class _RefractorySecond(Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        return _apply(_RefractorySecond, *_merge_tasks(info, in_dims, (1, 0, 0, 1, 1), inputs)), (1, 0, 1)
+        return apply(_RefractorySecond, *_merge_tasks(info, in_dims, (1, 0, 0, 1, 1), inputs)), (1, 0, 1)
 
 
 def _steps(*sequences: Tensor, backwards: bool = False) -> Iterator[tuple[Tensor, ...]]:

@@ -53,6 +53,9 @@ class MAMLConfig:
     query_slice: int | None = None
 
 
+_AT_ONCE = 9  # queries, at most, that a thread of a CPU runs at a time
+
+
 class Outcome(NamedTuple):
     """Mean query loss and accuracy [] and, by name, the gradients of the loss."""
 
@@ -130,7 +133,8 @@ def meta_gradient(
         with torch.enable_grad():
             logits = forward(task, x)
             loss = _over_tasks(cross_entropy, logits, y) * (y.shape[-1] / samples)
-            gradients = torch.autograd.grad(loss, list(task.values()))
+            # Unused: weights whose place what `prepared` made of them takes.
+            gradients = torch.autograd.grad(loss, list(task.values()), allow_unused=True, materialize_grads=True)
         return loss.detach(), (logits.argmax(-1) == y).sum() / samples, gradients
 
     slices = [_slices(each, query_slice, axis) for each in (query_x, query_y)]
@@ -243,7 +247,7 @@ class MAML(nn.Module):
             of_net = dict(self.start(of_net))
         if tasks is not None:
             of_net = {name: value.expand(tasks, *value.shape) for name, value in of_net.items()}
-        return adapt(
+        adapted = adapt(
             self._forward(tasks, dict(self.net.named_buffers())),
             of_net,
             x,
@@ -254,6 +258,7 @@ class MAML(nn.Module):
             second_order=second_order,
             loss=self.loss,
         )
+        return self.net.prepared(adapted) if tasks is None else vmap(self.net.prepared)(adapted)
 
     def _update(self, params: Params, tasks: int | None) -> InnerUpdate:
         update = self.update
@@ -299,7 +304,11 @@ def _over_tasks(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:
 
 
 def _slices(x: Tensor, size: int | None, axis: int = 0) -> tuple[Tensor, ...]:
-    return torch.split(x, size or (5 if x.device.type == "cpu" else x.shape[axis]), axis)
+    samples = x.shape[axis]
+    if size is None and x.device.type == "cpu":
+        # As many for each of two threads, and the same however many there are.
+        return torch.tensor_split(x, max(1, min(samples, 2 * -(-samples // (2 * _AT_ONCE)))), axis)
+    return torch.split(x, size or samples, axis)
 
 
 def _on_threads(function: Callable[..., Result], arguments: list[tuple[Tensor, ...]]) -> list[Result]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear
 
+from baselines import spectral
 from baselines.functional import conv2d, pool2d, resting_steps, spike
 from baselines.neurons import FAST_SIGMOID, Connection, Neuron, NeuronState, membranes_ahead, neuron_sequence
 from metaevents.errors import UsageError
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 Params = Mapping[str, Tensor]
 
 _CACHED = 1 << 21  # membranes of a part of the burn-in on a CPU: an efficient convolution, yet not far from the cache
+_SPECTRUM = "spectrum"  # of a convolution's kernel, where `spectral` is faster; beside the parameters
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,10 @@ class _Stack(nn.Module):
         """What arrives at the head [n, features]: at the last step, and as potentials, where there are steps."""
         raise NotImplementedError
 
+    def prepared(self, params: Params) -> Params:
+        """`params` and what follows from them alone, for calls that share it; gradients pass through it to them."""
+        return params
+
     def align(self, generator: torch.Generator | None = None) -> None:
         """Draw fixed random feedback for every layer above the first, as large as the layer's weights of the moment."""
         for layer in (*self.body[1:], self.head):
@@ -115,10 +121,16 @@ class _Stack(nn.Module):
 
     def _convolve(self, params: Params, layer: int, x: Tensor) -> Tensor:
         # [N, H, W, C] -> [N, H, W, D]
-        weight, bias, feedback = _layer(params, f"body.{layer}")
+        name, kernel = f"body.{layer}", self.config.kernel
+        weight, bias, feedback = _layer(params, name)
+        convolve = partial(conv2d, x, weight, feedback=feedback)
+        if (spectrum := params.get(f"{name}.{_SPECTRUM}")) is not None:
+            convolve = partial(
+                spectral.conv2d, x, spectrum, kernel, feedback=params.get(f"{name}.feedback.{_SPECTRUM}")
+            )
         if not self.config.norm_groups:
-            return conv2d(x, weight, bias, feedback).to(x.dtype)
-        y = conv2d(x, weight, None, feedback).to(x.dtype)
+            return convolve(bias=bias).to(x.dtype)
+        y = convolve().to(x.dtype)
         groups = y.view(*y.shape[:-1], self.config.norm_groups, -1).movedim(-2, 1)
         normal = layer_norm(groups, groups.shape[2:]).movedim(1, -2).flatten(-2)
         return torch.addcmul(bias, normal, params[f"body.{layer}.scale"])
@@ -177,12 +189,25 @@ class SpikingNet(_Stack):
     def features(self, params: Params, x: Tensor) -> Tensor:
         return neuron_sequence(*self._at_head(params, x))[1].potential.flatten(1)
 
+    def prepared(self, params: Params) -> Params:
+        _, _, height, width = self.config.frame_shape
+        found = dict(params)
+        for layer in range(len(self.body)):
+            frame, name = (height >> layer, width >> layer), f"body.{layer}"
+            if f"{name}.{_SPECTRUM}" in params or not spectral.worthwhile(frame, params[f"{name}.weight"]):
+                continue
+            for kernel, of in ((f"{name}.weight", name), (f"{name}.feedback", f"{name}.feedback")):
+                if kernel in params:
+                    found[f"{of}.{_SPECTRUM}"] = spectral.spectrum(params[kernel], frame)
+        return found
+
     def _at_head(self, params: Params, x: Tensor) -> tuple[Tensor, NeuronState | None, Connection, Neuron]:
         # The head's incoming spikes [T, n, H, W, C] after the burn-in, and its state, connection and neuron.
-        frames, connections = self._frames(x), self._connections(params)
+        frames, connections = self._frames(x), self._connections(self.prepared(params))
+        biases = [params[f"body.{layer}.bias"] for layer in range(len(self.body))]
         burn_in = self.config.burn_in // self.config.time_stride
         with torch.no_grad():
-            states = self._burn_in(frames[:burn_in], connections)
+            states = self._burn_in(frames[:burn_in], connections, biases)
         # Every layer answers one step later, so the last membranes know nothing of the last few frames.
         spikes = frames[burn_in : len(frames) - len(connections)]
         *body, head = zip(connections, states, self.neurons, strict=True)
@@ -211,30 +236,39 @@ class SpikingNet(_Stack):
         head = partial(_over_time, partial(self._read_out, params))
         return [*(partial(convolution, layer) for layer in range(len(self.body))), head]
 
-    def _burn_in(self, frames: Tensor, connections: list[Connection]) -> list[NeuronState | None]:
+    def _burn_in(self, frames: Tensor, connections: list[Connection], biases: list[Tensor]) -> list[NeuronState | None]:
+        states: list[NeuronState | None] = [None] * len(connections)
         if not len(frames):
-            return [None] * len(connections)
-        states, spikes = [], frames
-        for connection, neuron in zip(connections[:-1], self.neurons, strict=False):
-            spikes, state = self._fire(spikes, connection, neuron)
-            states.append(state)
-        return [*states, neuron_sequence(spikes, None, connections[-1], self.neurons[-1])[1]]
+            return states
+        *body, (read_out, last) = zip(connections, self.neurons, strict=True)
+        # On a CPU one part of the time after the other goes through all layers, so that it stays near the cache.
+        size = len(frames)
+        if frames.device.type == "cpu":
+            size = max(1, _CACHED // (frames[0, ..., 0].numel() * len(biases[0])))
+        features = []
+        for spikes in torch.split(frames, size):
+            for layer, (connection, neuron) in enumerate(body):
+                spikes, states[layer] = self._fire(spikes, states[layer], connection, biases[layer], neuron)
+            features.append(spikes)
+        states[-1] = neuron_sequence(torch.cat(features), None, read_out, last)[1]
+        return states
 
-    def _fire(self, spikes: Tensor, connection: Connection, neuron: Neuron) -> tuple[Tensor, NeuronState | None]:
-        # The pooled spikes of a layer from its state at rest on, and the state after. On a CPU the steps before the first
-        # event are skipped, where they leave the layer silent, and the others go in parts.
-        state: NeuronState | None = None
-        parts: Sequence[Tensor] = [spikes]
-        pooled = []
-        if spikes.device.type == "cpu":
-            drive = connection(torch.zeros_like(spikes[:1]))
-            rest = resting_steps(spikes, drive) if neuron.surrogate is FAST_SIGMOID else 0
-            parts = torch.split(spikes[rest:], max(1, _CACHED // drive.numel())) if rest < len(spikes) else []
-            pooled = [torch.zeros_like(self._pool(drive)).repeat(rest, 1, 1, 1, 1)]
-        for part in parts:
-            u, state = neuron_sequence(part, state, connection, neuron)
-            pooled.append(spike(self._pool(u), neuron.surrogate))
-        return torch.cat(pooled), state
+    def _fire(
+        self, spikes: Tensor, state: NeuronState | None, connection: Connection, bias: Tensor, neuron: Neuron
+    ) -> tuple[Tensor, NeuronState | None]:
+        # The pooled spikes of a layer and the state after. What comes before the first spike is skipped on a CPU, where the
+        # layer is at rest and its bias leaves it so.
+        rest = 0
+        if state is None and spikes.device.type == "cpu" and neuron.surrogate is FAST_SIGMOID:
+            rest = resting_steps(spikes, bias)
+        fired = []
+        if rest:
+            _, n, height, width, _ = spikes.shape
+            fired.append(spikes.new_zeros((rest, n, height // 2, width // 2, len(bias))))
+        if rest < len(spikes):
+            u, state = neuron_sequence(spikes[rest:], state, connection, neuron)
+            fired.append(spike(self._pool(u), neuron.surrogate))
+        return torch.cat(fired) if len(fired) > 1 else fired[0], state
 
     def _pool(self, u: Tensor) -> Tensor:
         return _over_time(partial(pool2d, pooling=self.config.pooling), u)

@@ -181,7 +181,7 @@ class RunConfig:
 _BEST: Mapping[tuple[str, str], dict[str, Any]] = {
     ("spiking", "transfer"): {"time_stride": 4, "steps": 800, "val_every": 400},
     ("conv", "transfer"): {"norm_groups": 8, "shift": 1, "steps": 800, "val_every": 400},
-    ("spiking", "maml"): {"time_stride": 4, "steps": 800, "val_every": 200, "pretrain": 800},
+    ("spiking", "maml"): {"time_stride": 4, "steps": 2000, "val_every": 400, "pretrain": 800},
     ("conv", "maml"): {"norm_groups": 8, "shift": 1, "inner_rate": 0.1, "steps": 500, "pretrain": 800},
 }
 _META: Mapping[str, Any] = {"tasks": 2, "rate": 1e-3, "learn_rates": True}

@@ -58,7 +58,7 @@ class StatefulLayer(nn.Module):
         self.connection = connection
         self.gain = gain
         for name, decay in (("a", 0.95), ("b", 0.90), ("c", 0.65)):
-            self.register_buffer(name, torch.tensor(decay))
+            self.register_buffer(name, torch.tensor(decay, dtype=torch.float64))  # arithmetic is that of the spikes
         self.state: tuple[Tensor, ...] | None = None
 
     def forward(self, spikes: Tensor, parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -181,7 +181,9 @@ def recorded_episode(folder: Path, queries: int = 10, ways: int = 5) -> tuple[Te
     return frames[:, 0], labels, frames[:, 1:].flatten(0, 1), labels.repeat_interleave(queries)
 
 
-def prepare(pooling: str, dense: bool, device: str) -> tuple[Callable[[], Gradients], Callable[[], Gradients]]:
+def prepare(
+    pooling: str, dense: bool, device: str, dtype: torch.dtype = torch.float32
+) -> tuple[Callable[[], Gradients], Callable[[], Gradients]]:
     folder = os.environ.get("METAEVENTS_NMNIST_SAMPLE")
     episode = recorded_episode(Path(folder)) if folder and not dense else random_episode(dense)
     net = SpikingNet(SpikingConfig(pooling=pooling))
@@ -192,7 +194,8 @@ def prepare(pooling: str, dense: bool, device: str) -> tuple[Callable[[], Gradie
                 layer["bias"].add_(1.0)
     maml, peer = MAML(net, MAMLConfig()), StepByStep(pooling)
     load_peer(peer, net)
-    maml, peer, episode = maml.to(device), peer.to(device), tuple(each.to(device) for each in episode)
+    maml, peer = maml.to(device, dtype), peer.to(device, dtype)
+    episode = tuple(each.to(device, dtype if each.is_floating_point() else None) for each in episode)
     return lambda: our_step(maml, *episode), lambda: peer_step(peer, *episode)
 
 
@@ -238,7 +241,10 @@ def main() -> None:
             (ours if arguments.peak == "ours" else peer)()
         print(peak_of_this_process(arguments.device))
         return
-    difference = max(((as_peer(a) - b).abs().max() / b.abs().max()).item() for a, b in zip(ours(), peer(), strict=True))
+    # In float64: in float32 a neuron at its threshold may fire in the one and not in the other, and then much else follows.
+    exact = prepare(arguments.pooling, arguments.dense, arguments.device, torch.float64)
+    pairs = zip(*(step() for step in exact), strict=True)
+    difference = max(((as_peer(a) - b).abs().max() / b.abs().max()).item() for a, b in pairs)
     times: dict[str, list[float]] = {"ours": [], "peer": []}
     for _ in range(arguments.repetitions):
         for name, step in (("ours", ours), ("peer", peer)):
@@ -253,7 +259,7 @@ def main() -> None:
         "peer_s": statistics.median(times["peer"]),
         "ratio": statistics.median(ratios),
         "ratios": sorted(ratios),
-        "largest_relative_difference_of_gradients": difference,
+        "largest_relative_difference_in_float64": difference,
         **{f"{kind}_peak_mb": peak_megabytes(kind, arguments) for kind in ("libraries", "ours", "peer")},
     }
     if arguments.json:
