@@ -15,7 +15,7 @@ from typing import Any
 from baselines.checkpoints import Seen, Weights, read_weights
 from baselines.learners import SHIPPED, from_weights
 from baselines.recipes import RECIPES, RunConfig
-from baselines.training import learning_curve
+from baselines.training import learning_curve, val_ways
 from metaevents.benchmark.entries import Entry, admit
 from metaevents.double import PathLike, load
 from metaevents.episodes import EpisodeLoader
@@ -61,7 +61,7 @@ def _with_test_steps(weights: Weights, path: Path, archive: PathLike) -> Weights
     for steps in tqdm(_TEST_STEPS, desc="inner steps", disable=None):
         learner = from_weights(replace(weights, config=replace(config, test_steps=steps)), path)
         episodes = EpisodeLoader(
-            val, config.ways, config.shots, config.queries, episodes=config.val_episodes, seed=config.seed + 1,
+            val, val_ways(val, config), config.shots, config.queries, episodes=config.val_episodes, seed=config.seed + 1,
             representation=learner.representation,
         )  # fmt: skip
         hits = [

@@ -233,7 +233,7 @@ class Run:
         self.group = Group()
         self._objective: _Objective = _OBJECTIVES[config.kind.method](config, self.train, self.device)
         self._val = EpisodeLoader(
-            self.val, config.ways, config.shots, _fitting_queries(self.val, config), episodes=config.val_episodes,
+            self.val, val_ways(self.val, config), config.shots, _fitting_queries(self.val, config), episodes=config.val_episodes,
             seed=config.seed + 1, representation=self._objective.learner.representation,
         )  # fmt: skip
         self._optimiser, self._schedule = adam_cosine(
@@ -520,11 +520,21 @@ def _shape(tensors: dict[str, Tensor], name: str) -> str:
     return str(list(tensors[name].shape)) if name in tensors else "absent"
 
 
+def val_ways(dataset: ComposedDataset, config: RunConfig) -> int:
+    """The ways of validation episodes: those of training, or the split's classes where these are fewer."""
+    if config.ways > len(dataset):
+        logger.warning(
+            "validation has %d ways, not %d, as its split has no more classes; outputs left over count as wrong",
+            len(dataset), config.ways,
+        )  # fmt: skip
+    return min(config.ways, len(dataset))
+
+
 def _fitting_queries(dataset: ComposedDataset, config: RunConfig) -> int:
     """As many queries as training has, or fewer where the validation split has fewer recordings."""
     for queries in range(config.queries, 0, -1):
         try:
-            EpisodeLoader(dataset, config.ways, config.shots, queries)
+            EpisodeLoader(dataset, val_ways(dataset, config), config.shots, queries)
         except UsageError:
             if queries == 1:
                 raise

@@ -156,6 +156,16 @@ def test_validation_draws_from_the_val_split_and_training_from_the_train_split_a
     assert trained == set(record.trained.recordings)
 
 
+def test_more_ways_than_the_val_split_has_classes(
+    archive: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(small("cnn-maml", ways=20, steps=2, val_episodes=1), archive, tmp_path / "run", progress=False)
+    assert "validation has 16 ways, not 20" in caplog.text
+    test = me.load("double-nmnist", archive, "test")
+    report = me.evaluate(load(tmp_path / "run"), test, "20way-1shot", episodes=2, queries=1, progress=False)
+    assert 0 <= report.accuracy <= 1
+
+
 def test_the_learning_rate_falls_by_half_a_cosine_over_all_steps(archive: Path, tmp_path: Path) -> None:
     run = Run(small("cnn-maml", steps=8, val_every=4), archive, tmp_path, progress=False)
     assert run._optimiser.param_groups[0]["lr"] == pytest.approx(2e-3)
