@@ -251,9 +251,17 @@ class Study:
     # --- trained runs ----------------------------------------------------------------------------------------------------------
 
     def run(self, model: str, *, pairing: str | None = None, ways: int = 5) -> Trained:
-        """The run of a model: that of the best validation among those given, else one that is trained here."""
-        found = self.find(model, pairing=pairing, ways=ways)
+        """The run of a model: that of the best validation among those given, else one that is trained here.
+
+        Where `pairing` is not asked for, a run of pairing all will do for a study of another; a note says so.
+        """
+        found = self.find(model, pairing=pairing, ways=ways) if pairing else self._nearest(model, ways)
         return found or self._trained_here(model, pairing or self.pairing, ways)
+
+    def _nearest(self, model: str, ways: int = 5) -> Trained | None:
+        if (found := self.find(model, ways=ways)) is None and (found := self.find(model, pairing="all", ways=ways)):
+            self.note(f"{model}: trained on pairing all, as no run of pairing {self.pairing} was given.")
+        return found
 
     def find(self, model: str, *, pairing: str | None = None, ways: int = 5) -> Trained | None:
         """The run of a model among those given, or None."""
@@ -276,7 +284,7 @@ class Study:
 
     def given(self, first: str, *others: str) -> list[Trained]:
         """The run of `first`, and those of other models as far as they are among the runs given."""
-        return [self.run(first), *(run for run in map(self.find, others) if run is not None)]
+        return [self.run(first), *(run for run in map(self._nearest, others) if run is not None)]
 
     def _open(self, path: Path) -> Trained:
         weights = read_weights(path)

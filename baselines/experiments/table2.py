@@ -23,7 +23,7 @@ def _rows(study: Study) -> list[Row]:
             run = study.find(model, pairing=trained_on)
             if run is None and trained_on != study.pairing:
                 continue
-            run = run or study.run(model)
+            run = run or study.run(model, pairing=trained_on)
             for pairing in _PAIRINGS:
                 for split, phase in _SPLITS.items():
                     own = learners(lambda run=run: {"": run.learner})  # type: ignore[misc]

@@ -270,6 +270,22 @@ def test_runs_are_matched_by_their_configuration(archive: Path, runs: Path, tmp_
     assert (published.config.pairing, three.config.ways, ours.config.model) == ("published", 3, "snn-maml")
 
 
+def test_a_study_of_pairing_published_takes_a_run_of_pairing_all_where_none_of_its_own_is_given(
+    archive: Path, runs: Path, tmp_path: Path
+) -> None:
+    study = Study(EXPERIMENTS["fig3"], archive, tmp_path, runs=[runs], pairing="published")
+    assert study.run("snn-maml").config.pairing == "all"
+    assert [run.config.pairing for run in study.given("snn-maml", "cnn-maml")] == ["all", "all"]
+    assert study.notes == [
+        "snn-maml: trained on pairing all, as no run of pairing published was given.",
+        "cnn-maml: trained on pairing all, as no run of pairing published was given.",
+    ]
+    train(small("snn-maml", pairing="published"), archive, tmp_path / "own", progress=False, device="cpu")
+    own = Study(EXPERIMENTS["fig3"], archive, tmp_path, runs=[runs, tmp_path / "own"], pairing="published")
+    assert own.run("snn-maml").config.pairing == "published"
+    assert not own.notes
+
+
 def test_the_run_of_the_best_validation_is_taken(archive: Path, tmp_path: Path) -> None:
     for seed in range(3):
         train(small("cnn-maml", seed=seed), archive, tmp_path / str(seed), progress=False, device="cpu")

@@ -146,9 +146,10 @@ def test_shipped_weights_load_and_have_seen_nothing_of_the_test(path: Path, samp
     test = me.load(weights.config.dataset, sample_root, "test", classes=weights.config.classes)
     assert test.fingerprint == weights.record.fingerprint
     assert learner.overlap(test) is None
+    ways = weights.config.ways
     hits = [
-        (learner.adapt(e.support_x, e.support_y, 5)(e.query_x).argmax(-1) == e.query_y).float().mean()
-        for e in me.EpisodeLoader(test, 5, 1, 5, episodes=3, representation=learner.representation)
+        (learner.adapt(e.support_x, e.support_y, ways)(e.query_x).argmax(-1) == e.query_y).float().mean()
+        for e in me.EpisodeLoader(test, ways, 1, 5, episodes=3, representation=learner.representation)
     ]
     if weights.config.classes == "published":  # for digits that training never saw see cards/results/baselines.md
-        assert sum(hits) / 3 > 0.75
+        assert sum(hits) / 3 > 3 / ways  # three times chance
