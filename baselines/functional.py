@@ -8,26 +8,16 @@ The autograd functions work under `torch.func.vmap` and keep no more than their 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.nn.functional import avg_pool2d, max_pool2d
 
-Elementwise = Callable[[Tensor], Tensor]
-
-
-class Surrogate(NamedTuple):
-    """A threshold function, the slope that stands in for its derivative, and the derivative of that slope.
-
-    Each maps membranes to values of the same shape and dtype. `step(u, out)` writes them to `out` and returns it.
-    """
-
-    step: Callable[[Tensor, Tensor], Tensor]
-    slope: Elementwise
-    curvature: Elementwise
+from baselines import recurrence
+from baselines.recurrence import Surrogate
 
 
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, feedback: Tensor | None = None) -> Tensor:
@@ -203,16 +193,7 @@ class _Synapse(Function):
     def forward(
         spikes: Tensor, current: Tensor, potential: Tensor, b: float, a: float, gain: float
     ) -> tuple[Tensor, Tensor]:
-        out, current = spikes.new_empty(len(spikes) + 1, *spikes.shape[1:]), current.clone()
-        out[0] = potential
-        steps = out.unbind()
-        for s, before, after in zip(spikes.unbind(), steps, steps[1:], strict=False):
-            if gain == 1:
-                current.lerp_(s, 1 - b)
-            else:
-                current.mul_(b).add_(s, alpha=(1 - b) * gain)
-            torch.lerp(before, current, 1 - a, out=after)
-        return out, current
+        return recurrence.of(spikes).synapse(spikes, current, potential, b, a, gain)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -228,22 +209,11 @@ class _Synapse(Function):
 
 
 class _SynapseAdjoint(Function):
-    """The transpose of `_Synapse`: the same filters run backwards in time."""
-
     @staticmethod
     def forward(
         by_potentials: Tensor, by_last: Tensor, b: float, a: float, gain: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        out = torch.empty_like(by_potentials[1:])
-        # `current` is kept without its factor of 1 - a
-        current, potential = by_last / (1 - a), torch.zeros_like(by_last)
-        for after, total in _steps(by_potentials[1:], out, backwards=True):
-            torch.add(after, potential, alpha=a, out=potential)
-            current.add_(potential)
-            torch.mul(current, (1 - a) * (1 - b) * gain, out=total)
-            current.mul_(b)
-        current.mul_(1 - a)
-        return out, current, by_potentials[0] + a * potential
+        return recurrence.of(by_potentials).synapse_adjoint(by_potentials, by_last, b, a, gain)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -261,12 +231,7 @@ class _SynapseAdjoint(Function):
 class _Refractory(Function):
     @staticmethod
     def forward(v: Tensor, trace: Tensor, decay: float, weight: float, surrogate: Surrogate) -> tuple[Tensor, Tensor]:
-        membranes, trace = v.detach(), trace.clone()
-        s = torch.empty_like(trace)
-        for u in membranes.unbind():
-            u.sub_(trace, alpha=weight)
-            trace.lerp_(surrogate.step(u, s), 1 - decay)
-        return membranes, trace
+        return recurrence.of(v, surrogate).refractory(v.detach(), trace, decay, weight, surrogate)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -284,17 +249,11 @@ class _Refractory(Function):
 
 
 class _RefractoryAdjoint(Function):
-    """The gradients of `_Refractory` by v and trace: its recursion linearised and run backwards in time."""
-
     @staticmethod
     def forward(
         by_u: Tensor, by_last: Tensor, u: Tensor, decay: float, weight: float, surrogate: Surrogate
     ) -> tuple[Tensor, Tensor]:
-        by_v, by_trace = torch.empty_like(by_u), by_last.clone()
-        for outer, membrane, total in _steps(by_u, u, by_v, backwards=True):
-            torch.addcmul(outer, surrogate.slope(membrane), by_trace, value=1 - decay, out=total)
-            by_trace.mul_(decay).sub_(total, alpha=weight)
-        return by_v, by_trace
+        return recurrence.of(u, surrogate).refractory_adjoint(by_u, by_last, u, decay, weight, surrogate)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -312,8 +271,7 @@ class _RefractoryAdjoint(Function):
 
 
 class _RefractorySecond(Function):
-    """The gradients of `_RefractoryAdjoint`, the end of the chain: the linearised recursion, forwards again."""
-
+    # The end of the chain.
     @staticmethod
     def forward(
         by_by_v: Tensor,
@@ -325,17 +283,8 @@ class _RefractorySecond(Function):
         weight: float,
         surrogate: Surrogate,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        by_by_u, by_u = torch.empty_like(by_by_v), torch.empty_like(u)
-        by_trace = by_last.clone()
-        for total, second in _steps(by_v, by_u, backwards=True):
-            second.copy_(by_trace)
-            by_trace.mul_(decay).sub_(total, alpha=weight)
-        tangent = by_by_trace.clone()
-        for outer, membrane, total, second in _steps(by_by_v, u, by_by_u, by_u):
-            torch.sub(outer, tangent, alpha=weight, out=total)
-            tangent.mul_(decay).addcmul_(surrogate.slope(membrane), total, value=1 - decay)
-            second.mul_(total).mul_(surrogate.curvature(membrane)).mul_(1 - decay)
-        return by_by_u, tangent, by_u
+        found = recurrence.of(u, surrogate)
+        return found.refractory_second(by_by_v, by_by_trace, by_last, u, by_v, decay, weight, surrogate)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -348,11 +297,6 @@ class _RefractorySecond(Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         return apply(_RefractorySecond, *_merge_tasks(info, in_dims, (1, 0, 0, 1, 1), inputs)), (1, 0, 1)
-
-
-def _steps(*sequences: Tensor, backwards: bool = False) -> Iterator[tuple[Tensor, ...]]:
-    steps = [each.unbind() for each in sequences]
-    return zip(*(reversed(each) for each in steps), strict=True) if backwards else zip(*steps, strict=True)
 
 
 def _merge_tasks(info: Any, in_dims: tuple[Any, ...], axes: tuple[int, ...], inputs: tuple[Any, ...]) -> list[Any]:

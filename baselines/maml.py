@@ -7,6 +7,7 @@ learner for `metaevents.evaluate`. Episodes, epochs and checkpoints are for `tra
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,8 @@ from torch.nn.functional import cross_entropy
 
 from baselines.networks import ConvNet, Params, SpikingNet
 from metaevents.errors import UsageError
+
+logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 Forward = Callable[[Params, Tensor], Tensor]
@@ -39,7 +42,7 @@ class MAMLConfig:
     learn_rates: meta-learn the rate, one a parameter tensor (Li et al. 2017), starting from `rate`.
     second_order: differentiate through the inner gradients; else first-order MAML.
     layers: what learns in the inner loop: "all", "head", "body", or a number i, with layers below i frozen.
-    tasks_at_once: tasks that run as one under `torch.func.vmap`; more take more memory, and pay on a GPU.
+    tasks_at_once: tasks that run as one under `torch.func.vmap`; None is one on a CPU and on a GPU as many as its memory takes.
     query_slice: queries of a task that run at a time, forth and back, to keep memory small and caches warm; None chooses.
     """
 
@@ -49,7 +52,7 @@ class MAMLConfig:
     learn_rates: bool = False
     second_order: bool = True
     layers: Literal["all", "head", "body"] | int = "all"
-    tasks_at_once: int = 1
+    tasks_at_once: int | None = None
     query_slice: int | None = None
 
 
@@ -172,6 +175,7 @@ class MAML(nn.Module):
         super().__init__()
         self.net, self.config, self.update, self.loss = net, config or MAMLConfig(), update, loss or cross_entropy
         self.start = start
+        self._fitting: int | None = None  # tasks at once, where more were too many
         self.learning = _select([name for name, _ in net.named_parameters()], self.config.layers, len(net.body))
         if self.config.learn_rates:
             if update is not None:
@@ -218,13 +222,28 @@ class MAML(nn.Module):
         Returns the mean loss, accuracy and gradients.
         """
         params, tasks = dict(self.named_parameters()), len(query_y)
-        batch = (torch.split(each, self.config.tasks_at_once) for each in (support_x, support_y, query_x, query_y))
-        outcomes = _on_threads(partial(self._outcome, params), list(zip(*batch, strict=True)))
+        outcomes = self._outcomes(params, tasks, (support_x, support_y, query_x, query_y))
         losses, accuracies, gradients = zip(*outcomes, strict=True)
         mean = {name: torch.stack([each[name] for each in gradients]).sum(0) / tasks for name in params}
         for name, value in params.items():
             value.grad = mean[name] if value.grad is None else value.grad + mean[name]
         return Outcome(torch.stack(losses).sum() / tasks, torch.stack(accuracies).sum() / tasks, mean)
+
+    def _outcomes(self, params: Params, tasks: int, batch: tuple[Tensor, ...]) -> list[Outcome]:
+        at_once = self.config.tasks_at_once or min(self._fitting or self._tried_at_once(tasks), tasks)
+        while True:
+            try:
+                parts = zip(*(torch.split(each, at_once) for each in batch), strict=True)
+                return _on_threads(partial(self._outcome, params), list(parts))
+            except torch.cuda.OutOfMemoryError:
+                if self.config.tasks_at_once or at_once == 1:
+                    raise
+            torch.cuda.empty_cache()
+            self._fitting = at_once = -(-at_once // 2)
+            logger.info("the GPU's memory takes %d tasks at once, at most", at_once)
+
+    def _tried_at_once(self, tasks: int) -> int:
+        return tasks if self.device.type == "cuda" else 1
 
     def _outcome(self, params: Params, *batch: Tensor) -> Outcome:
         tasks: int | None = len(batch[0])

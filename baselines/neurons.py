@@ -24,7 +24,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from baselines.functional import Surrogate, refractory, spike, synapse
+from baselines.functional import refractory, spike, synapse
+from baselines.recurrence import Surrogate
 
 Connection = Callable[[Tensor], Tensor]
 
@@ -41,7 +42,7 @@ def _fast_curvature(u: Tensor) -> Tensor:
     return u.abs().mul_(10).add_(1).pow_(-3).mul_(u.sign()).mul_(-20)
 
 
-FAST_SIGMOID = Surrogate(_heaviside, _fast_slope, _fast_curvature)
+FAST_SIGMOID = Surrogate(_heaviside, _fast_slope, _fast_curvature, steepness=10.0)
 """The threshold at zero with the slope 1 / (10 |u| + 1)^2 (Zenke and Ganguli 2018, SuperSpike)."""
 
 

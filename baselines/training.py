@@ -46,7 +46,7 @@ _HELD_OUT = 200  # samples of recordings kept aside that pre-training reports on
 
 
 class TrainingError(MetaeventsError, ArithmeticError):
-    """A run whose loss is no number any more."""
+    """A run that cannot take its next step: the loss is no number, or a GPU's memory does not hold a task."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -260,7 +260,7 @@ class Run:
         """Train to the last step; returns the file with the best weights.
 
         Raises:
-            TrainingError: the loss is no number; the last good checkpoint stays.
+            TrainingError: the loss is no number, or a GPU's memory too small; the last good checkpoint stays.
             Stopped: the user interrupted it; it stands at a checkpoint.
         """
         from tqdm import tqdm
@@ -308,8 +308,11 @@ class Run:
         loss = accuracy = torch.zeros((), device=self.device)
         share = group.share(objective.samples)
         if share:
-            with self._precision():
-                loss, accuracy = objective.accumulate(self.step, share)
+            try:
+                with self._precision():
+                    loss, accuracy = objective.accumulate(self.step, share)
+            except torch.cuda.OutOfMemoryError:
+                raise TrainingError(self._does_not_fit()) from None
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -327,13 +330,22 @@ class Run:
         return mean_loss, mean_accuracy
 
     def _not_a_number(self) -> str:
-        kept = "none is kept"
-        if self._state_file.is_file():
-            kept = f"the checkpoint of step {self._kept()} in {self._last} is good"
         return (
             f"the loss or a gradient of step {self.step + 1} is no number (rate {self._schedule.get_last_lr()[0]:.2g}, "
-            f"inner rate {self.config.inner_rate:g}); {kept}; train again with a smaller --rate or --inner-rate"
+            f"inner rate {self.config.inner_rate:g}); {self._what_is_kept()}; train again with a smaller --rate or --inner-rate"
         )
+
+    def _does_not_fit(self) -> str:
+        smaller = "--batch" if self.config.kind.method == "transfer" else "--queries"
+        return (
+            f"step {self.step + 1} needs more memory than {self.device} has left; {self._what_is_kept()}; close what else uses "
+            f"it, or train with a smaller {smaller} or --device cpu"
+        )
+
+    def _what_is_kept(self) -> str:
+        if not self._state_file.is_file():
+            return "no checkpoint is kept"
+        return f"the checkpoint of step {self._kept()} in {self._last} is good"
 
     def _kept(self) -> int:
         return int(json.loads(self._state_file.read_text("utf-8"))["step"])

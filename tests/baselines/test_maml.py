@@ -229,6 +229,38 @@ def test_tasks_at_once_give_the_gradients_of_one_after_another(config: StackConf
         assert_same(outcome, outcomes[0])
 
 
+def test_tasks_that_a_gpus_memory_does_not_take_at_once_go_in_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried, outcome = [], MAML._outcome
+
+    def of_a_small_gpu(maml: MAML, params: Params, *batch: Tensor) -> Outcome:
+        tried.append(len(batch[0]))
+        if len(batch[0]) > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return outcome(maml, params, *batch)
+
+    batch = tasks(count=5)
+    expected = made(tasks_at_once=1).accumulate(*batch)
+    monkeypatch.setattr(MAML, "_tried_at_once", lambda maml, count: count)
+    monkeypatch.setattr(MAML, "_outcome", of_a_small_gpu)
+    maml = made()
+    assert_same(maml.accumulate(*batch), expected)
+    assert tried == [5, 3, 2, 2, 1]
+    tried.clear()
+    maml.accumulate(*batch)  # what fits is remembered
+    assert tried == [2, 2, 1]
+    with pytest.raises(torch.cuda.OutOfMemoryError):  # what was asked for is not changed
+        made(tasks_at_once=3).accumulate(*batch)
+
+
+def test_one_task_that_does_not_fit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_a_tiny_gpu(maml: MAML, params: Params, *batch: Tensor) -> Outcome:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(MAML, "_outcome", of_a_tiny_gpu)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        made().accumulate(*tasks(count=2))
+
+
 def test_the_outcome_is_the_mean_over_tasks_and_adds_to_grad() -> None:
     maml, batch = made(), tasks(count=2)
     both = maml.accumulate(*batch)

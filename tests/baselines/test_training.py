@@ -271,6 +271,25 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(archi
     assert all(value.isfinite().all() for value in tensors.values())
 
 
+@pytest.mark.parametrize(("model", "advice"), [("cnn-maml", "--queries"), ("cnn-transfer", "--batch")])
+def test_a_gpu_that_is_too_small_stops_with_advice_and_keeps_the_last_good_checkpoint(
+    model: str, advice: str, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(small(model, steps=4, val_every=1), archive, tmp_path, progress=False)
+    objective = type(run._objective)
+    accumulate = objective.accumulate
+
+    def of_a_full_gpu(self: Any, step: int, share: range) -> Any:
+        if step == 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return accumulate(self, step, share)
+
+    monkeypatch.setattr(objective, "accumulate", of_a_full_gpu)
+    with pytest.raises(TrainingError, match=rf"step 3 needs more memory .* checkpoint of step 2 .* smaller {advice}"):
+        run.run()
+    assert json.loads((tmp_path / "last" / "state.json").read_text("utf-8"))["step"] == 2
+
+
 def test_a_folder_with_a_run_is_not_written_over(whole: Path, archive: Path) -> None:
     before = sorted((path, path.stat().st_mtime_ns) for path in whole.rglob("*"))
     with pytest.raises(UsageError, match="holds a run; give --resume"):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, linear, max_pool2d
 
-from baselines.functional import Surrogate
 from baselines.networks import Params, SpikingConfig
+from baselines.recurrence import Surrogate
 
 Threshold = Callable[[Tensor], Tensor]
 

@@ -11,6 +11,9 @@ it is what torch's allocator gave out at most.
 
 The episode: N-MNIST recordings where METAEVENTS_NMNIST_SAMPLE names a folder of them, else random events with a digit's
 extent and rate. `--dense` draws spikes everywhere instead and moves the biases up, so that no layer ever rests.
+
+`--operations` times nothing: it counts what each would launch on a GPU, where a step of either is mostly launches. Both run on
+torch's "meta" device, which has shapes and no values; views and allocations are not counted, a recurrence's kernel is one.
 """
 
 from __future__ import annotations
@@ -30,7 +33,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, max_pool2d
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+from baselines import recurrence
 from baselines.maml import MAML, MAMLConfig
 from baselines.networks import SpikingConfig, SpikingNet, initialise
 
@@ -199,6 +204,49 @@ def prepare(
     return lambda: our_step(maml, *episode), lambda: peer_step(peer, *episode)
 
 
+class Launches(TorchDispatchMode):
+    """Counts operations that compute something."""
+
+    NOTHING_TO_DO = ("view", "permute", "select", "slice", "transpose", "unbind", "expand", "unsqueeze", "squeeze", "split",
+                     "detach", "alias", "empty", "as_strided", "::t")  # fmt: skip
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name().split(".")[0]
+        self.count += not any(word in name if word[0] != ":" else name.endswith(word) for word in self.NOTHING_TO_DO)
+        return func(*args, **(kwargs or {}))
+
+
+class Kernels:
+    """The recurrences as GPU kernels, as far as launches go."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __getattr__(self, name: str) -> Callable[..., Tensor | tuple[Tensor, ...]]:
+        def launched(*arguments):
+            self.count += 1
+            with _disable_current_modes():
+                return getattr(recurrence, name)(*arguments)
+
+        return launched
+
+
+def launches(pooling: str, dense: bool) -> dict[str, int]:
+    kernels, counts = Kernels(), {}
+    recurrence.of = lambda *_: kernels
+    torch.is_autocast_enabled = lambda *_: False  # which a device without values does not answer
+    for name, step in zip(("ours", "peer"), prepare(pooling, dense, "meta"), strict=True):
+        kernels.count = 0
+        with Launches() as seen:
+            step()
+        counts[f"{name}_launches"] = seen.count + kernels.count
+    return counts
+
+
 def peak_megabytes(kind: str, arguments: argparse.Namespace) -> float:
     shared = ["--pooling", arguments.pooling, "--threads", str(arguments.threads), "--device", arguments.device]
     command = [sys.executable, __file__, "--peak", kind, *shared, *["--dense"] * arguments.dense]
@@ -230,11 +278,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--dense", action="store_true")
+    parser.add_argument("--operations", action="store_true")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--peak", choices=["libraries", "peer", "ours"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
+    if arguments.operations:
+        show(launches(arguments.pooling, arguments.dense), arguments.json)
+        return
     ours, peer = prepare(arguments.pooling, arguments.dense, arguments.device)
     if arguments.peak:
         for _ in range({"libraries": 0}.get(arguments.peak, 3)):
@@ -262,7 +314,11 @@ def main() -> None:
         "largest_relative_difference_in_float64": difference,
         **{f"{kind}_peak_mb": peak_megabytes(kind, arguments) for kind in ("libraries", "ours", "peer")},
     }
-    if arguments.json:
+    show(report, arguments.json)
+
+
+def show(report: dict[str, object], as_json: bool) -> None:
+    if as_json:
         print(json.dumps(report))
         return
     for name, value in report.items():
