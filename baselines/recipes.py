@@ -182,10 +182,13 @@ _BEST: Mapping[tuple[str, str], dict[str, Any]] = {
     ("spiking", "transfer"): {"time_stride": 4, "steps": 800, "val_every": 400},
     ("conv", "transfer"): {"norm_groups": 8, "shift": 1, "steps": 800, "val_every": 400},
     ("spiking", "maml"): {"time_stride": 4, "steps": 2000, "val_every": 400, "pretrain": 800},
-    ("conv", "maml"): {"norm_groups": 8, "shift": 1, "inner_rate": 0.1, "steps": 500, "pretrain": 800},
-}
+    ("conv", "maml"): {
+        "norm_groups": 8, "shift": 1, "inner_rate": 0.1, "steps": 2000, "val_every": 400, "pretrain": 800,
+    },
+}  # fmt: skip
 _META: Mapping[str, Any] = {"tasks": 2, "rate": 1e-3, "learn_rates": True}
-_PRETRAINING: Mapping[str, Any] = {"rate": 2e-3, "learn_rates": False, "tasks": 1, "val_every": 400}
+_FIRST_ORDER: Mapping[str, Any] = {"inner_steps": 5}  # what the gradient leaves out, more inner steps make up for
+_PRETRAINING: Mapping[str, Any] = {"rate": 2e-3, "learn_rates": False, "inner_steps": 1, "tasks": 1, "val_every": 400}
 
 
 def _recipes() -> dict[str, dict[str, RunConfig]]:
@@ -193,6 +196,7 @@ def _recipes() -> dict[str, dict[str, RunConfig]]:
     for model, kind in MODELS.items():
         paper = RunConfig(model=model, recipe="paper")
         found = {"queries": 5, **_BEST[kind.network, kind.method], **(_META if kind.method == "maml" else {})}
+        found |= {} if kind.second_order else _FIRST_ORDER
         table[model] = {"paper": paper, "best": replace(paper, recipe="best", **found)}
     return table
 
