@@ -9,6 +9,7 @@ The autograd functions work under `torch.func.vmap` and keep no more than their 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch.autograd import Function
 from torch.nn.functional import avg_pool2d, max_pool2d
 
 from baselines import recurrence
-from baselines.recurrence import Surrogate
+from baselines.recurrence import Recurrence, Surrogate
 
 
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, feedback: Tensor | None = None) -> Tensor:
@@ -76,6 +77,21 @@ def synapse(
 def resting_steps(spikes: Tensor, rest: Tensor) -> int:
     """The number of time steps before the first of `spikes` [T, ...], or 0 where one of the drives `rest` [...] is above 0."""
     return int(apply(_RestingSteps, spikes, rest))
+
+
+def _recurrence(x: Tensor, surrogate: Surrogate | None = None) -> Recurrence:
+    # For sequences like x: kernels on a GPU, where there are any for them; else loops.
+    known = x.dtype in (torch.float32, torch.float64) and (surrogate is None or surrogate.steepness is not None)
+    return (known and x.is_cuda and _gpu_kernels()) or recurrence
+
+
+@cache
+def _gpu_kernels() -> Recurrence | None:
+    try:
+        from baselines import recurrence_gpu
+    except ImportError:  # a torch without Triton
+        return None
+    return recurrence_gpu
 
 
 def apply(function: type[Function], *inputs: Any) -> Any:
@@ -193,7 +209,7 @@ class _Synapse(Function):
     def forward(
         spikes: Tensor, current: Tensor, potential: Tensor, b: float, a: float, gain: float
     ) -> tuple[Tensor, Tensor]:
-        return recurrence.of(spikes).synapse(spikes, current, potential, b, a, gain)
+        return _recurrence(spikes).synapse(spikes, current, potential, b, a, gain)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -213,7 +229,7 @@ class _SynapseAdjoint(Function):
     def forward(
         by_potentials: Tensor, by_last: Tensor, b: float, a: float, gain: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        return recurrence.of(by_potentials).synapse_adjoint(by_potentials, by_last, b, a, gain)
+        return _recurrence(by_potentials).synapse_adjoint(by_potentials, by_last, b, a, gain)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -231,7 +247,7 @@ class _SynapseAdjoint(Function):
 class _Refractory(Function):
     @staticmethod
     def forward(v: Tensor, trace: Tensor, decay: float, weight: float, surrogate: Surrogate) -> tuple[Tensor, Tensor]:
-        return recurrence.of(v, surrogate).refractory(v.detach(), trace, decay, weight, surrogate)
+        return _recurrence(v, surrogate).refractory(v.detach(), trace, decay, weight, surrogate)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -253,7 +269,7 @@ class _RefractoryAdjoint(Function):
     def forward(
         by_u: Tensor, by_last: Tensor, u: Tensor, decay: float, weight: float, surrogate: Surrogate
     ) -> tuple[Tensor, Tensor]:
-        return recurrence.of(u, surrogate).refractory_adjoint(by_u, by_last, u, decay, weight, surrogate)
+        return _recurrence(u, surrogate).refractory_adjoint(by_u, by_last, u, decay, weight, surrogate)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -273,18 +289,9 @@ class _RefractoryAdjoint(Function):
 class _RefractorySecond(Function):
     # The end of the chain.
     @staticmethod
-    def forward(
-        by_by_v: Tensor,
-        by_by_trace: Tensor,
-        by_last: Tensor,
-        u: Tensor,
-        by_v: Tensor,
-        decay: float,
-        weight: float,
-        surrogate: Surrogate,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        found = recurrence.of(u, surrogate)
-        return found.refractory_second(by_by_v, by_by_trace, by_last, u, by_v, decay, weight, surrogate)
+    def forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
+        *_, u, _, _, _, surrogate = inputs
+        return _recurrence(u, surrogate).refractory_second(*inputs)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -1,15 +1,13 @@
 """The recursions over time that spiking layers are made of: their values, and the gradients that `functional` hands to autograd.
 
-They are linear in time and elementwise in all else: sequences are [T, ...], states [...]. Here they are loops over time, for any
-device and surrogate. `recurrence_gpu` has the same five as a GPU kernel each, and `of` chooses.
+Each neuron's time is its own: sequences are [T, ...], states [...]. Here they are loops over time, for any device and surrogate;
+`recurrence_gpu` has the same five as a GPU kernel each.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from functools import cache
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -32,7 +30,7 @@ class Surrogate(NamedTuple):
 
 
 class Recurrence(Protocol):
-    """The functions below, from wherever they come."""
+    """The functions below; `recurrence_gpu` has them too."""
 
     def synapse(
         self, spikes: Tensor, current: Tensor, potential: Tensor, b: float, a: float, gain: float
@@ -61,25 +59,6 @@ class Recurrence(Protocol):
         weight: float,
         surrogate: Surrogate,
     ) -> tuple[Tensor, Tensor, Tensor]: ...
-
-
-def of(x: Tensor, surrogate: Surrogate | None = None) -> Recurrence:
-    """The implementation for sequences like x: kernels on a GPU, where there are any for it; else the loops."""
-    known = x.dtype in (torch.float32, torch.float64) and (surrogate is None or surrogate.steepness is not None)
-    return (known and x.is_cuda and _gpu_kernels()) or _loops()
-
-
-def _loops() -> Recurrence:
-    return cast(Recurrence, sys.modules[__name__])
-
-
-@cache
-def _gpu_kernels() -> Recurrence | None:
-    try:
-        from baselines import recurrence_gpu
-    except ImportError:  # a torch without Triton
-        return None
-    return recurrence_gpu
 
 
 def synapse(

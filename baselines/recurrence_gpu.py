@@ -2,7 +2,7 @@
 
 Operation by operation, every time step would be several launches, which take a GPU longer than the arithmetic. Values agree
 with the loops up to rounding. The threshold is the surrogate's that says its `steepness`. Written in Triton, which comes with
-torch's builds for GPUs and not with others; only `recurrence` imports this, for float32 and float64 on a GPU.
+torch's builds for GPUs and not with others; only `functional` imports this, for float32 and float64 on a GPU.
 
 Constants reach a kernel in memory, as a scalar argument would be cut to float32.
 """
@@ -75,7 +75,7 @@ def refractory_second(
 
 
 def _steepness(surrogate: Surrogate) -> float:
-    assert surrogate.steepness is not None, "`recurrence.of` keeps others away"
+    assert surrogate.steepness is not None, "`functional` keeps others away"
     return surrogate.steepness
 
 

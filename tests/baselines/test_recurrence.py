@@ -17,13 +17,14 @@ from torch import Tensor
 from transcription import SMOOTH
 
 import baselines
-from baselines import recurrence
+from baselines import functional, recurrence
 from baselines.maml import MAML, MAMLConfig
 from baselines.networks import SpikingConfig, SpikingNet, initialise
 from baselines.neurons import FAST_SIGMOID
 from baselines.recurrence import Recurrence
 
 ROOT = Path(__file__).parents[2]
+LOOPS: Recurrence = recurrence
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -34,10 +35,6 @@ def kernels() -> Iterator[Recurrence]:
             patch.setenv("TRITON_INTERPRET", "1")
         pytest.importorskip("triton", reason="Triton is not installed: it comes with torch's builds for GPUs")
         yield importlib.import_module("baselines.recurrence_gpu")  # type: ignore[misc]
-
-
-def loops() -> Recurrence:
-    return cast(Recurrence, recurrence)
 
 
 def draw(*shape: int, dtype: torch.dtype, seed: int) -> Tensor:
@@ -76,7 +73,7 @@ def test_a_kernel_gives_what_the_loop_gives(
     kernels: Recurrence, name: str, steps: int, shape: tuple[int, ...], dtype: torch.dtype
 ) -> None:
     tensors = made(name, steps, shape, dtype)
-    ours, theirs = called(kernels, name, tensors), called(loops(), name, tensors)
+    ours, theirs = called(kernels, name, tensors), called(LOOPS, name, tensors)
     assert len(ours) == len(theirs)
     for our, their in zip(ours, theirs, strict=True):
         torch.testing.assert_close(our, their)
@@ -88,7 +85,7 @@ def test_a_kernel_takes_sequences_that_are_views(kernels: Recurrence, name: str)
     views = [each.movedim(0, -1).contiguous().movedim(-1, 0) for each in tensors]
     assert not any(each.is_contiguous() for each in views)
     out: tuple[Tensor, ...] = getattr(kernels, name)(*views, *CALLS[name][1])
-    for our, their in zip(out, called(loops(), name, tensors), strict=True):
+    for our, their in zip(out, called(LOOPS, name, tensors), strict=True):
         torch.testing.assert_close(our, their)
 
 
@@ -116,13 +113,13 @@ def test_second_order_meta_gradients_through_kernels_are_those_through_loops(
             used.append(chosen)
             return chosen
 
-        monkeypatch.setattr(recurrence, "of", of)
+        monkeypatch.setattr(functional, "_recurrence", of)
         maml = MAML(net, MAMLConfig(rate=0.5, steps=2, tasks_at_once=tasks_at_once)).to(DEVICE)
         maml.zero_grad()
         maml.accumulate(*(each.to(DEVICE) for each in (x[:, :3], y[:, :3], x[:, 3:], y[:, 3:])))
         return [parameter.grad.clone() for parameter in maml.parameters() if parameter.grad is not None]
 
-    theirs, ours = gradients(loops()), gradients(kernels)
+    theirs, ours = gradients(LOOPS), gradients(kernels)
     assert kernels in used
     assert len(ours) == len(list(net.parameters()))
     assert all(float(each.abs().sum()) > 0 for each in theirs)
@@ -165,19 +162,19 @@ def on_gpu(dtype: torch.dtype = torch.float32) -> Tensor:
 
 def test_a_gpu_runs_kernels_where_there_are_any_for_what_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     there = cast(Recurrence, SimpleNamespace())
-    monkeypatch.setattr(recurrence, "_gpu_kernels", lambda: there)
-    assert recurrence.of(on_gpu()) is there
-    assert recurrence.of(on_gpu(torch.float64), FAST_SIGMOID) is there
-    assert recurrence.of(on_gpu(), SMOOTH) is loops()
-    assert recurrence.of(on_gpu(torch.bfloat16)) is loops()
-    assert recurrence.of(torch.zeros(1)) is loops()
+    monkeypatch.setattr(functional, "_gpu_kernels", lambda: there)
+    assert functional._recurrence(on_gpu()) is there
+    assert functional._recurrence(on_gpu(torch.float64), FAST_SIGMOID) is there
+    assert functional._recurrence(on_gpu(), SMOOTH) is LOOPS
+    assert functional._recurrence(on_gpu(torch.bfloat16)) is LOOPS
+    assert functional._recurrence(torch.zeros(1)) is LOOPS
 
 
 def test_a_gpu_runs_loops_where_torch_came_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "baselines.recurrence_gpu", None)
     monkeypatch.delattr(baselines, "recurrence_gpu", raising=False)
-    monkeypatch.setattr(recurrence, "_gpu_kernels", recurrence._gpu_kernels.__wrapped__)
-    assert recurrence.of(on_gpu()) is loops()
+    monkeypatch.setattr(functional, "_gpu_kernels", functional._gpu_kernels.__wrapped__)
+    assert functional._recurrence(on_gpu()) is LOOPS
 
 
 def test_the_steepness_of_the_surrogate_is_that_of_its_slope() -> None:

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, max_pool2d
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from baselines import recurrence
+from baselines import functional, recurrence
 from baselines.maml import MAML, MAMLConfig
 from baselines.networks import SpikingConfig, SpikingNet, initialise
 
@@ -237,7 +237,7 @@ class Kernels:
 
 def launches(pooling: str, dense: bool) -> dict[str, int]:
     kernels, counts = Kernels(), {}
-    recurrence.of = lambda *_: kernels
+    functional._recurrence = lambda *_: kernels
     torch.is_autocast_enabled = lambda *_: False  # which a device without values does not answer
     for name, step in zip(("ours", "peer"), prepare(pooling, dense, "meta"), strict=True):
         kernels.count = 0
