@@ -78,9 +78,7 @@ class Group:
         """Whether any process says so."""
         if self.size == 1:
             return flag
-        said = torch.tensor(float(flag))
-        if torch.distributed.get_backend() == "nccl":
-            said = said.cuda()
+        said = torch.tensor(float(flag), device="cuda" if torch.distributed.get_backend() == "nccl" else "cpu")
         torch.distributed.all_reduce(said)
         return bool(said)
 
@@ -265,7 +263,7 @@ class Run:
         """
         from tqdm import tqdm
 
-        with _group() as self.group, _interrupts() as interrupted, self._alone():
+        with _group(self.device) as self.group, _interrupts() as interrupted, self._alone():
             self.group.wait()  # until all have looked into the folder
             if self.group.rank == 0:
                 self._prepare_folder()
@@ -564,7 +562,7 @@ def _scalars(out: Path) -> Any:
 
 
 @contextmanager
-def _group() -> Iterator[Group]:
+def _group(device: torch.device) -> Iterator[Group]:
     """The processes that `torchrun` started, or this one alone."""
     import torch.distributed as dist
 
@@ -573,7 +571,7 @@ def _group() -> Iterator[Group]:
         return
     ours = not dist.is_initialized()
     if ours:
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Group(dist.get_rank(), dist.get_world_size())
     finally:
@@ -615,7 +613,7 @@ def train(
     Returns:
         The weights file, and its step and validation accuracy; None in all processes but the first.
     """
-    with _group():
+    with _group(pick_device(options.get("device", "auto"))):
         if config.pretrain and start_from is None:
             start_from = Path(out).expanduser() / "pretrain"
             if not (Path(out).expanduser() / "last" / "state.json").is_file():

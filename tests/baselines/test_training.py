@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,15 @@ SMALL: dict[str, Any] = {
     "channels": (4, 4, 8), "time_stride": 10, "burn_in": 50, "steps": 6, "val_every": 2, "val_episodes": 3, "queries": 3,
     "tasks": 2, "pretrain": 0, "batch": 8,
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_gpu() -> Iterator[None]:
+    """What is promised bit for bit is promised on a CPU, so a GPU that is there is left alone; `test_gpu` has it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        yield
 
 
 def small(model: str = "snn-maml", **changes: Any) -> RunConfig:
