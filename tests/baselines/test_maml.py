@@ -53,8 +53,18 @@ def assert_same(one: Outcome, other: Outcome) -> None:
 
 @pytest.fixture
 def two_threads() -> Iterator[None]:
+    yield from threads(2)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As on a GPU, where batches of tasks go one after the other."""
+    yield from threads(1)
+
+
+def threads(number: int) -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(number)
     yield
     torch.set_num_threads(before)
 
@@ -229,6 +239,7 @@ def test_tasks_at_once_give_the_gradients_of_one_after_another(config: StackConf
         assert_same(outcome, outcomes[0])
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_tasks_that_a_gpus_memory_does_not_take_at_once_go_in_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     tried, outcome = [], MAML._outcome
 

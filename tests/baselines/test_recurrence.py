@@ -37,6 +37,15 @@ def kernels() -> Iterator[Recurrence]:
         yield importlib.import_module("baselines.recurrence_gpu")  # type: ignore[misc]
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As on a GPU; Triton's interpreter takes no more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def draw(*shape: int, dtype: torch.dtype, seed: int) -> Tensor:
     return torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
 
@@ -96,6 +105,7 @@ def test_refractory_membranes_take_the_memory_of_what_drove_them(kernels: Recurr
     assert last.data_ptr() != trace.data_ptr()
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("tasks_at_once", [1, 2])
 def test_second_order_meta_gradients_through_kernels_are_those_through_loops(
     kernels: Recurrence, tasks_at_once: int, monkeypatch: pytest.MonkeyPatch
