@@ -270,7 +270,7 @@ class Run:
             hidden = True if self.group.rank else None if self._progress is None else not self._progress
             bar = tqdm(total=self.config.steps, initial=self.step, desc=self.config.model, unit="step", disable=hidden)
             began, losses, accuracies = time.perf_counter(), [], []
-            with bar:
+            with bar, self._in_memory():
                 while self.step < self.config.steps:
                     loss, accuracy = self._take_step()
                     losses.append(loss)
@@ -306,11 +306,8 @@ class Run:
         loss = accuracy = torch.zeros((), device=self.device)
         share = group.share(objective.samples)
         if share:
-            try:
-                with self._precision():
-                    loss, accuracy = objective.accumulate(self.step, share)
-            except torch.cuda.OutOfMemoryError:
-                raise TrainingError(self._does_not_fit()) from None
+            with self._precision():
+                loss, accuracy = objective.accumulate(self.step, share)
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -333,12 +330,16 @@ class Run:
             f"inner rate {self.config.inner_rate:g}); {self._what_is_kept()}; train again with a smaller --rate or --inner-rate"
         )
 
-    def _does_not_fit(self) -> str:
-        smaller = "--batch" if self.config.kind.method == "transfer" else "--queries"
-        return (
-            f"step {self.step + 1} needs more memory than {self.device} has left; {self._what_is_kept()}; close what else uses "
-            f"it, or train with a smaller {smaller} or --device cpu"
-        )
+    @contextmanager
+    def _in_memory(self) -> Iterator[None]:
+        try:
+            yield
+        except torch.cuda.OutOfMemoryError:
+            smaller = "--batch" if self.config.kind.method == "transfer" else "--queries"
+            raise TrainingError(
+                f"after step {self.step} training needs more memory than {self.device} has left; {self._what_is_kept()}; close "
+                f"what else uses it, or train with a smaller {smaller} or --device cpu"
+            ) from None
 
     def _what_is_kept(self) -> str:
         if not self._state_file.is_file():
