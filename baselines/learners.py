@@ -13,13 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from baselines.checkpoints import Record, Weights, fill, read_weights
+from baselines.config import MODELS, RunConfig
 from baselines.maml import MAML
 from baselines.networks import ConvNet, SpikingNet
-from baselines.recipes import MODELS, RunConfig
+from baselines.provenance import Record
 from baselines.transfer import Transfer
-from metaevents.double import ComposedDataset, PathLike
+from baselines.weights_file import Weights, fill, read_weights
+from metaevents.datasets import ComposedDataset
 from metaevents.errors import MissingError, UsageError
+from metaevents.files import PathLike
 
 SHIPPED = Path(__file__).parent / "weights"
 
@@ -33,9 +35,15 @@ class Baseline:
         representation, layout, dtype, device: how it wants its input.
     """
 
-    def __init__(self, model: MAML | Transfer, config: RunConfig, record: Record, force: bool = False) -> None:
+    def __init__(
+        self, model: MAML | Transfer, config: RunConfig, record: Record, force: bool = False
+    ) -> None:
         self.model, self.config, self.record, self._force = model, config, record, force
-        self.representation, self.layout, self.dtype = model.representation, model.layout, model.dtype
+        self.representation, self.layout, self.dtype = (
+            model.representation,
+            model.layout,
+            model.dtype,
+        )
 
     @property
     def device(self) -> torch.device:
@@ -62,7 +70,9 @@ class Baseline:
             UsageError: there is overlap, and the learner was not loaded with `force`.
         """
         found = self.record.overlap(dataset)
-        by_definition = dataset.pairing == "published" and all("to choose" in phrase for phrase in found)
+        by_definition = dataset.pairing == "published" and all(
+            "to choose" in phrase for phrase in found
+        )
         if found and not self._force and not by_definition:
             raise UsageError(
                 f"the weights have seen the {dataset.split} split of {dataset.name} ({dataset.class_split}, pairing "
@@ -84,7 +94,7 @@ def load(
 ) -> Baseline:
     """A trained baseline, ready for `metaevents.evaluate`.
 
-    Parameters:
+    Args:
         name: a baseline whose weights ship ("snn-maml"), a run's folder, or a weights file.
         dataset, classes, ways, recipe: which of the weights that ship; not asked of folders and files. Transfer learning takes
             any number of ways.
@@ -98,7 +108,9 @@ def load(
     if str(name) in MODELS:
         path = SHIPPED / RunConfig(str(name), recipe, dataset, classes=classes, ways=ways).file_name
         if not path.is_file():
-            there = sorted(file.name.removesuffix(".safetensors") for file in SHIPPED.glob("*.safetensors"))
+            there = sorted(
+                file.name.removesuffix(".safetensors") for file in SHIPPED.glob("*.safetensors")
+            )
             raise MissingError(
                 f"no weights of {name} ({recipe}) for {dataset}, classes {classes}, {ways} ways ship with this release; it has "
                 f"{', '.join(there) or 'none'}; train some with `python -m baselines train {name}`"
@@ -109,7 +121,9 @@ def load(
     return from_weights(read_weights(path), path, device=device, force=force)
 
 
-def from_weights(weights: Weights, path: PathLike, *, device: str = "cpu", force: bool = False) -> Baseline:
+def from_weights(
+    weights: Weights, path: PathLike, *, device: str = "cpu", force: bool = False
+) -> Baseline:
     """The learner that has these weights; `path` is for messages."""
     config, record = weights.config, weights.record
     if config.kind.method == "maml":
@@ -122,4 +136,4 @@ def from_weights(weights: Weights, path: PathLike, *, device: str = "cpu", force
 
 
 def transfer_learner(config: RunConfig, net: SpikingNet | ConvNet) -> Transfer:
-    return Transfer(net, config.head_steps, config.head_rate, config.head_decay)
+    return Transfer(net, config.head_steps, config.head_lr, config.head_weight_decay)

@@ -1,7 +1,7 @@
 """Model-agnostic meta-learning (Finn et al. 2017) of any network that takes its parameters from outside.
 
 `adapt` is the inner loop as plain function application, parameters in and parameters out; `meta_gradient` differentiates the
-query loss through it. `MAML` joins a network with its options: it trains by `accumulate` and any optimiser, and is a
+query loss through it. `MAML` joins a network with its options: it trains by `accumulate` and any optimizer, and is a
 learner for `metaevents.evaluate`. Episodes, epochs and checkpoints are for `training`.
 """
 
@@ -10,10 +10,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,14 +20,16 @@ from torch.func import vmap
 from torch.nn.functional import cross_entropy
 
 from baselines.networks import ConvNet, Params, SpikingNet
+from baselines.parallel import on_threads, query_chunks
 from metaevents.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
-Result = TypeVar("Result")
 Forward = Callable[[Params, Tensor], Tensor]
+
 InnerUpdate = Callable[[Params, Params, int], Params]
 """(the learning parameters, their gradients, number of the step from 0) -> their new values."""
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(logits [n, ways], labels [n]) -> a scalar, the mean over samples."""
 
@@ -38,8 +39,8 @@ class MAMLConfig:
     """The options of the inner loop; the defaults are the paper's SNN-MAML.
 
     steps: inner gradient steps; test_steps: those of `MAML.adapt`, if other.
-    rate: inner learning rate.
-    learn_rates: meta-learn the rate, one a parameter tensor (Li et al. 2017), starting from `rate`.
+    inner_lr: inner learning rate.
+    learn_inner_lrs: meta-learn the rate, one a parameter tensor (Li et al. 2017), starting from `inner_lr`.
     second_order: differentiate through the inner gradients; else first-order MAML.
     layers: what learns in the inner loop: "all", "head", "body", or a number i, with layers below i frozen.
     tasks_at_once: tasks that run as one under `torch.func.vmap`; None is one on a CPU and on a GPU as many as its memory takes.
@@ -48,15 +49,12 @@ class MAMLConfig:
 
     steps: int = 1
     test_steps: int | None = None
-    rate: float = 1.0
-    learn_rates: bool = False
+    inner_lr: float = 1.0
+    learn_inner_lrs: bool = False
     second_order: bool = True
     layers: Literal["all", "head", "body"] | int = "all"
     tasks_at_once: int | None = None
     query_slice: int | None = None
-
-
-_AT_ONCE = 9  # queries, at most, that a thread of a CPU runs at a time
 
 
 class Outcome(NamedTuple):
@@ -67,11 +65,11 @@ class Outcome(NamedTuple):
     gradients: Params
 
 
-def sgd(rate: float | Params) -> InnerUpdate:
+def sgd(lr: float | Params) -> InnerUpdate:
     """Plain gradient descent, with one rate or one a parameter."""
 
     def update(params: Params, gradients: Params, step: int) -> Params:
-        rates = rate if isinstance(rate, Mapping) else dict.fromkeys(params, rate)
+        rates = lr if isinstance(lr, Mapping) else dict.fromkeys(params, lr)
         return {name: value - rates[name] * gradients[name] for name, value in params.items()}
 
     return update
@@ -100,7 +98,8 @@ def adapt(
     for step in range(steps):
         held = params if second_order else {name: value.detach() for name, value in params.items()}
         inner = {
-            name: held[name] if held[name].requires_grad else held[name].detach().requires_grad_() for name in names
+            name: held[name] if held[name].requires_grad else held[name].detach().requires_grad_()
+            for name in names
         }
         with torch.enable_grad():
             total = _over_tasks(loss, forward({**held, **inner}, x), y)
@@ -137,22 +136,32 @@ def meta_gradient(
             logits = forward(task, x)
             loss = _over_tasks(cross_entropy, logits, y) * (y.shape[-1] / samples)
             # Unused: weights whose place what `prepared` made of them takes.
-            gradients = torch.autograd.grad(loss, list(task.values()), allow_unused=True, materialize_grads=True)
+            gradients = torch.autograd.grad(
+                loss, list(task.values()), allow_unused=True, materialize_grads=True
+            )
         return loss.detach(), (logits.argmax(-1) == y).sum() / samples, gradients
 
-    slices = [_slices(each, query_slice, axis) for each in (query_x, query_y)]
-    losses, hits, gradients = zip(*_on_threads(of_slice, list(zip(*slices, strict=True))), strict=True)
+    slices = [query_chunks(each, query_slice, axis) for each in (query_x, query_y)]
+    losses, hits, gradients = zip(
+        *on_threads(of_slice, list(zip(*slices, strict=True))), strict=True
+    )
     by_task = [torch.stack(parts).sum(0) for parts in zip(*gradients, strict=True)]
     pulled = torch.autograd.grad(
-        list(adapted.values()), list(leaves.values()), by_task, allow_unused=True, materialize_grads=True
+        list(adapted.values()),
+        list(leaves.values()),
+        by_task,
+        allow_unused=True,
+        materialize_grads=True,
     )
-    return Outcome(torch.stack(losses).sum(), torch.stack(hits).sum(), dict(zip(leaves, pulled, strict=True)))
+    return Outcome(
+        torch.stack(losses).sum(), torch.stack(hits).sum(), dict(zip(leaves, pulled, strict=True))
+    )
 
 
 class MAML(nn.Module):
     """A network that learns from a support set, and the options of how.
 
-    `start` maps the network's meta-parameters to those that a task starts from (`quantize.quantised`, say); they are the same
+    `start` maps the network's meta-parameters to those that a task starts from (`quantize.quantized`, say); they are the same
     by default. `update` takes the place of gradient descent in the inner loop, and `loss` that of cross-entropy; the query loss
     is cross-entropy always. Where the network has feedback (`align`), the inner loop learns through it and the queries'
     gradient does not; second order differentiates the inner loop through the same feedback.
@@ -173,16 +182,23 @@ class MAML(nn.Module):
         start: Callable[[Params], Params] | None = None,
     ) -> None:
         super().__init__()
-        self.net, self.config, self.update, self.loss = net, config or MAMLConfig(), update, loss or cross_entropy
+        self.net, self.config, self.update, self.loss = (
+            net,
+            config or MAMLConfig(),
+            update,
+            loss or cross_entropy,
+        )
         self.start = start
         self._fitting: int | None = None  # tasks at once, where more were too many
-        self.learning = _select([name for name, _ in net.named_parameters()], self.config.layers, len(net.body))
-        if self.config.learn_rates:
+        self.learning = _select(
+            [name for name, _ in net.named_parameters()], self.config.layers, len(net.body)
+        )
+        if self.config.learn_inner_lrs:
             if update is not None:
                 raise UsageError(
-                    "Learned rates belong to gradient descent; with another inner update set learn_rates to False."
+                    "Learned rates belong to gradient descent; with another inner update set learn_inner_lrs to False."
                 )
-            self.inner_rates = nn.Parameter(torch.full((len(self.learning),), self.config.rate))
+            self.inner_lrs = nn.Parameter(torch.full((len(self.learning),), self.config.inner_lr))
 
     @property
     def representation(self) -> str:
@@ -211,12 +227,17 @@ class MAML(nn.Module):
 
         def classifier(query_x: Tensor) -> Tensor:
             return torch.cat(
-                _on_threads(logits, [(x,) for x in _slices(query_x.to(self.device), self.config.query_slice)])
+                on_threads(
+                    logits,
+                    [(x,) for x in query_chunks(query_x.to(self.device), self.config.query_slice)],
+                )
             )
 
         return classifier
 
-    def accumulate(self, support_x: Tensor, support_y: Tensor, query_x: Tensor, query_y: Tensor) -> Outcome:
+    def accumulate(
+        self, support_x: Tensor, support_y: Tensor, query_x: Tensor, query_y: Tensor
+    ) -> Outcome:
         """Add the mean meta-gradient of a batch of tasks to every parameter's `grad`; samples [tasks, n, ...], labels [tasks, n].
 
         Returns the mean loss, accuracy and gradients.
@@ -224,17 +245,23 @@ class MAML(nn.Module):
         params, tasks = dict(self.named_parameters()), len(query_y)
         outcomes = self._outcomes(params, tasks, (support_x, support_y, query_x, query_y))
         losses, accuracies, gradients = zip(*outcomes, strict=True)
-        mean = {name: torch.stack([each[name] for each in gradients]).sum(0) / tasks for name in params}
+        mean = {
+            name: torch.stack([each[name] for each in gradients]).sum(0) / tasks for name in params
+        }
         for name, value in params.items():
             value.grad = mean[name] if value.grad is None else value.grad + mean[name]
-        return Outcome(torch.stack(losses).sum() / tasks, torch.stack(accuracies).sum() / tasks, mean)
+        return Outcome(
+            torch.stack(losses).sum() / tasks, torch.stack(accuracies).sum() / tasks, mean
+        )
 
     def _outcomes(self, params: Params, tasks: int, batch: tuple[Tensor, ...]) -> list[Outcome]:
-        at_once = self.config.tasks_at_once or min(self._fitting or self._tried_at_once(tasks), tasks)
+        at_once = self.config.tasks_at_once or min(
+            self._fitting or self._tried_at_once(tasks), tasks
+        )
         while True:
             try:
                 parts = zip(*(torch.split(each, at_once) for each in batch), strict=True)
-                return _on_threads(partial(self._outcome, params), list(parts))
+                return on_threads(partial(self._outcome, params), list(parts))
             except torch.cuda.OutOfMemoryError:
                 if self.config.tasks_at_once or at_once == 1:
                     raise
@@ -250,9 +277,13 @@ class MAML(nn.Module):
         if tasks == 1:
             tasks, batch = None, tuple(each[0] for each in batch)
         support_x, support_y, query_x, query_y = batch
-        inner = partial(self._inner, support_x, support_y, tasks, self.config.steps, self.config.second_order)
+        inner = partial(
+            self._inner, support_x, support_y, tasks, self.config.steps, self.config.second_order
+        )
         forward = self._forward(tasks)
-        return meta_gradient(forward, inner, params, query_x, query_y, query_slice=self.config.query_slice)
+        return meta_gradient(
+            forward, inner, params, query_x, query_y, query_slice=self.config.query_slice
+        )
 
     def _forward(self, tasks: int | None, constants: Params | None = None) -> Forward:
         def forward(params: Params, x: Tensor) -> Tensor:
@@ -260,8 +291,20 @@ class MAML(nn.Module):
 
         return forward if tasks is None else vmap(forward, randomness="different")
 
-    def _inner(self, x: Tensor, y: Tensor, tasks: int | None, steps: int, second_order: bool, params: Params) -> Params:
-        of_net = {name.removeprefix("net."): value for name, value in params.items() if name.startswith("net.")}
+    def _inner(
+        self,
+        x: Tensor,
+        y: Tensor,
+        tasks: int | None,
+        steps: int,
+        second_order: bool,
+        params: Params,
+    ) -> Params:
+        of_net = {
+            name.removeprefix("net."): value
+            for name, value in params.items()
+            if name.startswith("net.")
+        }
         if self.start is not None:
             of_net = dict(self.start(of_net))
         if tasks is not None:
@@ -282,8 +325,12 @@ class MAML(nn.Module):
     def _update(self, params: Params, tasks: int | None) -> InnerUpdate:
         update = self.update
         if update is None:
-            rates = params.get("inner_rates")
-            return sgd(self.config.rate if rates is None else dict(zip(self.learning, rates.unbind(), strict=True)))
+            rates = params.get("inner_lrs")
+            return sgd(
+                self.config.inner_lr
+                if rates is None
+                else dict(zip(self.learning, rates.unbind(), strict=True))
+            )
         if tasks is None:
             return update
 
@@ -294,20 +341,26 @@ class MAML(nn.Module):
 
 
 def adam_cosine(
-    parameters: Iterable[Tensor], rate: float, steps: int, floor: float = 1 / 50
+    parameters: Iterable[Tensor], lr: float, steps: int, min_lr_ratio: float = 1 / 50
 ) -> tuple[torch.optim.Adam, torch.optim.lr_scheduler.LambdaLR]:
-    """Adam, and a schedule to step after each of its `steps` steps: half a cosine from `rate` to `floor * rate`."""
-    adam = torch.optim.Adam(parameters, lr=rate)
+    """Adam, and a schedule to step after each of its `steps` steps: half a cosine from `lr` to `min_lr_ratio * lr`."""
+    adam = torch.optim.Adam(parameters, lr=lr)
 
     def factor(step: int) -> float:
-        return floor + (1 - floor) * (1 + math.cos(math.pi * min(step / steps, 1))) / 2
+        return (
+            min_lr_ratio + (1 - min_lr_ratio) * (1 + math.cos(math.pi * min(step / steps, 1))) / 2
+        )
 
     return adam, torch.optim.lr_scheduler.LambdaLR(adam, factor)
 
 
 def _select(names: list[str], layers: str | int, depth: int) -> tuple[str, ...]:
     numbered = [*(f"body.{i}." for i in range(depth)), "head."]
-    learning: dict[str | int, list[str]] = {"all": numbered, "head": numbered[-1:], "body": numbered[:-1]}
+    learning: dict[str | int, list[str]] = {
+        "all": numbered,
+        "head": numbered[-1:],
+        "body": numbered[:-1],
+    }
     learning |= {first: numbered[first:] for first in range(depth + 1)}
     if layers not in learning:
         raise UsageError(
@@ -320,32 +373,3 @@ def _select(names: list[str], layers: str | int, depth: int) -> tuple[str, ...]:
 def _over_tasks(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:
     # Summed over tasks, so that the gradient by each task's own parameters is that of its own loss.
     return loss(logits, y) if y.dim() == 1 else torch.stack(list(map(loss, logits, y))).sum()
-
-
-def _slices(x: Tensor, size: int | None, axis: int = 0) -> tuple[Tensor, ...]:
-    samples = x.shape[axis]
-    if size is None and x.device.type == "cpu":
-        # As many for each of two threads, and the same however many there are.
-        return torch.tensor_split(x, max(1, min(samples, 2 * -(-samples // (2 * _AT_ONCE)))), axis)
-    return torch.split(x, size or samples, axis)
-
-
-def _on_threads(function: Callable[..., Result], arguments: list[tuple[Tensor, ...]]) -> list[Result]:
-    """`function` of each tuple of arguments, in order. On a CPU each call has one of torch's threads to itself.
-
-    That beats all threads on one call after another: no waiting for each other in thousands of small operations.
-    """
-    threads = torch.get_num_threads()
-    if arguments[0][0].device.type != "cpu" or threads == 1 or len(arguments) == 1:
-        return [function(*each) for each in arguments]
-    cast, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
-
-    def run(each: tuple[Tensor, ...]) -> Result:
-        with torch.autocast("cpu", dtype=dtype, enabled=cast):  # what a thread does not inherit
-            return function(*each)
-
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(run, arguments))
-    finally:
-        torch.set_num_threads(threads)

@@ -1,39 +1,49 @@
 """The two reference networks: a spiking convolutional stack on event frames, and its non-spiking twin on summed frames.
 
 Both run under parameters handed in from outside (`apply_params`, or `torch.func.functional_call`), which is all that
-meta-learning asks of them. `initialise` sets their weights from data. How they learn is for `maml` and `transfer`.
+meta-learning asks of them. `initialize` sets their weights from data. How they learn is for `maml` and `transfer`.
 
 Their parameters: `body.<i>.weight` [D, C, k, k] and `body.<i>.bias` [D] of each convolution (`body.<i>.scale` [D] too where it is
-normalised), `head.weight` [ways, features] and `head.bias` [ways]; features are the last layer's, in the order H, W, C.
+normalized), `head.weight` [ways, features] and `head.bias` [ways]; features are the last layer's, in the order H, W, C.
 Where there is a `body.<i>.feedback` or `head.feedback` too (`align`), gradients pass down through it and not through the weight.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
-from statistics import NormalDist
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear
 
-from baselines import spectral
-from baselines.functional import conv2d, pool2d, resting_steps, spike
-from baselines.neurons import FAST_SIGMOID, Connection, Neuron, NeuronState, membranes_ahead, neuron_sequence
+from baselines.snn import fft_conv
+from baselines.snn.autograd import conv2d, pool2d, resting_steps, spike
+from baselines.snn.neurons import (
+    FAST_SIGMOID,
+    Connection,
+    Neuron,
+    NeuronState,
+    membranes_ahead,
+    neuron_sequence,
+)
 from metaevents.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
 Params = Mapping[str, Tensor]
 
-_CACHED = 1 << 21  # membranes of a part of the burn-in on a CPU: an efficient convolution, yet not far from the cache
-_SPECTRUM = "spectrum"  # of a convolution's kernel, where `spectral` is faster; beside the parameters
+_CACHED = (
+    1 << 21
+)  # membranes of a part of the burn-in on a CPU: an efficient convolution, yet not far from the cache
+
+_SPECTRUM = (
+    "spectrum"  # of a convolution's kernel, where `spectral` is faster; beside the parameters
+)
 
 
 @dataclass(frozen=True)
@@ -83,12 +93,14 @@ class _Stack(nn.Module):
             )
         if config.norm_groups and any(size % config.norm_groups for size in config.channels):
             raise UsageError(
-                f"{config.norm_groups} groups of normalisation do not fit layers of {list(config.channels)} channels; give a"
+                f"{config.norm_groups} groups of normalization do not fit layers of {list(config.channels)} channels; give a"
                 " number that divides them all."
             )
         sizes = (polarities, *config.channels)
         self.body = nn.ModuleList(
-            _parameters((outputs, inputs, config.kernel, config.kernel), scaled=config.norm_groups > 0)
+            _parameters(
+                (outputs, inputs, config.kernel, config.kernel), scaled=config.norm_groups > 0
+            )
             for inputs, outputs in pairwise(sizes)
         )
         self.head = _parameters((config.ways, sizes[-1] * (height // shrink) * (width // shrink)))
@@ -126,7 +138,11 @@ class _Stack(nn.Module):
         convolve = partial(conv2d, x, weight, feedback=feedback)
         if (spectrum := params.get(f"{name}.{_SPECTRUM}")) is not None:
             convolve = partial(
-                spectral.conv2d, x, spectrum, kernel, feedback=params.get(f"{name}.feedback.{_SPECTRUM}")
+                fft_conv.conv2d,
+                x,
+                spectrum,
+                kernel,
+                feedback=params.get(f"{name}.feedback.{_SPECTRUM}"),
             )
         if not self.config.norm_groups:
             return convolve(bias=bias).to(x.dtype)
@@ -141,7 +157,9 @@ class _Stack(nn.Module):
         if feedback is None:
             return linear(x, weight, bias).to(x.dtype)
         pixels = x[:, None, None]
-        return conv2d(pixels, weight[..., None, None], bias, feedback[..., None, None]).to(x.dtype)[:, 0, 0]
+        return conv2d(pixels, weight[..., None, None], bias, feedback[..., None, None]).to(x.dtype)[
+            :, 0, 0
+        ]
 
     def _check(self, x: Tensor, form: str, fits: bool) -> None:
         if not fits or x.shape[-3:] != self.config.frame_shape[1:]:
@@ -174,7 +192,11 @@ class SpikingNet(_Stack):
 
     def __init__(self, config: SpikingConfig | None = None) -> None:
         super().__init__(config or SpikingConfig())
-        frames, burn_in, stride = self.config.frame_shape[0], self.config.burn_in, self.config.time_stride
+        frames, burn_in, stride = (
+            self.config.frame_shape[0],
+            self.config.burn_in,
+            self.config.time_stride,
+        )
         inner = self.config.neuron.stretched(stride)
         self.neurons = (replace(inner, gain=self.config.input_gain), *(inner for _ in self.body))
         if stride < 1 or burn_in < 0 or not self._fits(frames):
@@ -194,14 +216,18 @@ class SpikingNet(_Stack):
         found = dict(params)
         for layer in range(len(self.body)):
             frame, name = (height >> layer, width >> layer), f"body.{layer}"
-            if f"{name}.{_SPECTRUM}" in params or not spectral.worthwhile(frame, params[f"{name}.weight"]):
+            if f"{name}.{_SPECTRUM}" in params or not fft_conv.worthwhile(
+                frame, params[f"{name}.weight"]
+            ):
                 continue
             for kernel, of in ((f"{name}.weight", name), (f"{name}.feedback", f"{name}.feedback")):
                 if kernel in params:
-                    found[f"{of}.{_SPECTRUM}"] = spectral.spectrum(params[kernel], frame)
+                    found[f"{of}.{_SPECTRUM}"] = fft_conv.spectrum(params[kernel], frame)
         return found
 
-    def _at_head(self, params: Params, x: Tensor) -> tuple[Tensor, NeuronState | None, Connection, Neuron]:
+    def _at_head(
+        self, params: Params, x: Tensor
+    ) -> tuple[Tensor, NeuronState | None, Connection, Neuron]:
         # The head's incoming spikes [T, n, H, W, C] after the burn-in, and its state, connection and neuron.
         frames, connections = self._frames(x), self._connections(self.prepared(params))
         biases = [params[f"body.{layer}.bias"] for layer in range(len(self.body))]
@@ -212,13 +238,19 @@ class SpikingNet(_Stack):
         spikes = frames[burn_in : len(frames) - len(connections)]
         *body, head = zip(connections, states, self.neurons, strict=True)
         for connection, state, neuron in body:
-            spikes = spike(self._pool(membranes_ahead(spikes, state, connection, neuron)), neuron.surrogate)
+            spikes = spike(
+                self._pool(membranes_ahead(spikes, state, connection, neuron)), neuron.surrogate
+            )
         connection, state, neuron = head
         return spikes, state, connection, neuron
 
     def _frames(self, x: Tensor) -> Tensor:
         stride = self.config.time_stride
-        self._check(x, f"[n, {self.config.frame_shape[0]}, P, H, W]", x.dim() == 5 and self._fits(x.shape[1]))
+        self._check(
+            x,
+            f"[n, {self.config.frame_shape[0]}, P, H, W]",
+            x.dim() == 5 and self._fits(x.shape[1]),
+        )
         x = x.to(self.head["weight"].dtype)
         if stride > 1:
             x = x.view(len(x), -1, stride, *x.shape[2:]).mean(2)
@@ -236,7 +268,9 @@ class SpikingNet(_Stack):
         head = partial(_over_time, partial(self._read_out, params))
         return [*(partial(convolution, layer) for layer in range(len(self.body))), head]
 
-    def _burn_in(self, frames: Tensor, connections: list[Connection], biases: list[Tensor]) -> list[NeuronState | None]:
+    def _burn_in(
+        self, frames: Tensor, connections: list[Connection], biases: list[Tensor]
+    ) -> list[NeuronState | None]:
         states: list[NeuronState | None] = [None] * len(connections)
         if not len(frames):
             return states
@@ -248,13 +282,20 @@ class SpikingNet(_Stack):
         features = []
         for spikes in torch.split(frames, size):
             for layer, (connection, neuron) in enumerate(body):
-                spikes, states[layer] = self._fire(spikes, states[layer], connection, biases[layer], neuron)
+                spikes, states[layer] = self._fire(
+                    spikes, states[layer], connection, biases[layer], neuron
+                )
             features.append(spikes)
         states[-1] = neuron_sequence(torch.cat(features), None, read_out, last)[1]
         return states
 
     def _fire(
-        self, spikes: Tensor, state: NeuronState | None, connection: Connection, bias: Tensor, neuron: Neuron
+        self,
+        spikes: Tensor,
+        state: NeuronState | None,
+        connection: Connection,
+        bias: Tensor,
+        neuron: Neuron,
     ) -> tuple[Tensor, NeuronState | None]:
         # The pooled spikes of a layer and the state after. What comes before the first spike is skipped on a CPU, where the
         # layer is at rest and its bias leaves it so.
@@ -328,46 +369,3 @@ def _over_time(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     # A function of frames on a sequence of them, [T, n, ...].
     y = function(x.flatten(0, 1))
     return y.view(*x.shape[:2], *y.shape[1:])
-
-
-@torch.no_grad()
-def initialise(
-    net: SpikingNet | ConvNet,
-    x: Tensor,
-    *,
-    rate: float = 0.288,
-    tolerance: float = 0.1,
-    max_iterations: int = 50,
-    generator: torch.Generator | None = None,
-) -> None:
-    """Set the weights of `net` from one batch x, so that every layer starts well inside its range.
-
-    Orthogonal weights and zero biases; then, layer by layer, weights are scaled and biases moved until the pooled membranes (at
-    the last step) have variance 1 and the mean at which a normal membrane is above zero in `rate` of the cases, both
-    within `tolerance`. A layer that has not settled after `max_iterations` stays as it is, with a warning in the log.
-    """
-    target = NormalDist().inv_cdf(rate)
-    layers = (*net.body, net.head)
-    for layer in layers:
-        nn.init.orthogonal_(layer["weight"], generator=generator)
-        nn.init.zeros_(layer["bias"])
-        if "scale" in layer:
-            nn.init.ones_(layer["scale"])
-    for number, (layer, membranes) in enumerate(zip(layers, net._membranes(x), strict=True)):
-        scaled = layer["scale"] if "scale" in layer else layer["weight"]
-        for _ in range(max_iterations):
-            u = membranes()
-            variance, error = u.var().item(), u.mean().item() - target
-            if not variance > 0:
-                raise UsageError(
-                    f"Layer {number} of the network sees no signal in the batch given; initialise it on samples with events."
-                )
-            if abs(variance - 1) < tolerance and abs(error) < tolerance:
-                break
-            scaled.div_(math.sqrt(variance))
-            layer["bias"].sub_(error / 2)
-        else:
-            logger.warning(
-                "layer %d has not settled in %d iterations: variance %.2f, mean off by %.2f",
-                number, max_iterations, variance, error,
-            )  # fmt: skip

@@ -83,7 +83,7 @@ class DeviceUpdate:
 
     so in the middle of the range, with both factors 1, a small step is that of gradient descent.
 
-    low, high: the bounds, in units of weights; those of the paper's networks after `initialise` reach 1.3. A weight that
+    low, high: the bounds, in units of weights; those of the paper's networks after `initialize` reach 1.3. A weight that
         starts beyond a bound can be pulled in, never further out.
     potentiation, depression: how strongly a device answers to pulses up and down.
     step_noise: deviation of each step, as a share of the step.
@@ -101,20 +101,31 @@ class DeviceUpdate:
 
     def __post_init__(self) -> None:
         if self.low >= self.high:
-            raise UsageError(f"A device was given bounds {self.low} .. {self.high}; give low below high.")
+            raise UsageError(
+                f"A device was given bounds {self.low} .. {self.high}; give low below high."
+            )
         if min(self.rate, self.potentiation, self.depression) < 0:
             raise UsageError(
                 "A device with a negative rate, potentiation or depression would climb the loss; give positive ones."
             )
         if (self.step_noise or self.write_noise) and self.generator is None:
-            raise UsageError("A noisy device was given no generator; give a torch.Generator on the weights' device.")
+            raise UsageError(
+                "A noisy device was given no generator; give a torch.Generator on the weights' device."
+            )
 
     def __call__(self, params: Params, gradients: Params, step: int) -> Params:
-        return {name: self._written(value, -self.rate * gradients[name]) for name, value in params.items()}
+        return {
+            name: self._written(value, -self.rate * gradients[name])
+            for name, value in params.items()
+        }
 
     def _written(self, weight: Tensor, change: Tensor) -> Tensor:
         up = change > 0
-        pulses = torch.where(up, self.potentiation * change, -self.depression * change) * 2 / (self.high - self.low)
+        pulses = (
+            torch.where(up, self.potentiation * change, -self.depression * change)
+            * 2
+            / (self.high - self.low)
+        )
         room = torch.where(up, (self.high - weight).clamp(min=0), (self.low - weight).clamp(max=0))
         step = room * -torch.expm1(-pulses)
         if self.step_noise:
@@ -124,7 +135,9 @@ class DeviceUpdate:
         return (weight + step).clamp(weight.clamp(max=self.low), weight.clamp(min=self.high))
 
     def _normal(self, like: Tensor) -> Tensor:
-        return torch.randn(like.shape, generator=self.generator, dtype=like.dtype, device=like.device)
+        return torch.randn(
+            like.shape, generator=self.generator, dtype=like.dtype, device=like.device
+        )
 
 
 @dataclass(frozen=True)
@@ -143,7 +156,9 @@ class ThresholdedUpdate:
 
     def _large(self, before: Tensor, after: Tensor) -> Tensor:
         magnitude = (after - before).detach().abs()
-        return torch.where(magnitude > self.share * (magnitude.amax() - magnitude.amin()), after, before)
+        return torch.where(
+            magnitude > self.share * (magnitude.amax() - magnitude.amin()), after, before
+        )
 
 
 @dataclass(frozen=True)
@@ -161,13 +176,15 @@ class Rule:
     layers: Literal["all", "head", "body"] | int | None = None
     align: bool = False
 
-    def maml(self, net: SpikingNet | ConvNet, config: MAMLConfig, generator: torch.Generator) -> MAML:
+    def maml(
+        self, net: SpikingNet | ConvNet, config: MAMLConfig, generator: torch.Generator
+    ) -> MAML:
         """`net` learning by this rule under `config`; `generator` draws feedback and noise. Aligning changes `net`."""
         if self.align:
             net.align(generator)
         if self.layers is not None:
             config = replace(config, layers=self.layers)
-        update = None if self.update is None else self.update(config.rate, generator)
+        update = None if self.update is None else self.update(config.inner_lr, generator)
         return MAML(net, config, update, self.loss)
 
 

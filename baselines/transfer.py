@@ -7,23 +7,19 @@ itself, its steps and checkpoints, is for `training`; its samples are drawn here
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from baselines.networks import ConvNet, SpikingNet
-from metaevents.double import ComposedDataset, alike
-from metaevents.draws import Draws, Streams
-from metaevents.errors import UsageError
 
 
 class Transfer(nn.Module):
     """A learner with frozen features.
 
-    Parameters:
+    Args:
         net: pre-trained; its own last layer is not used.
         steps, rate, decay: of the new layer's gradient descent with momentum 0.9, and its weight decay.
     """
@@ -31,7 +27,9 @@ class Transfer(nn.Module):
     layout = "TPHW"
     dtype = torch.float32
 
-    def __init__(self, net: SpikingNet | ConvNet, steps: int = 100, rate: float = 0.1, decay: float = 1e-3) -> None:
+    def __init__(
+        self, net: SpikingNet | ConvNet, steps: int = 100, rate: float = 0.1, decay: float = 1e-3
+    ) -> None:
         super().__init__()
         self.net, self.steps, self.rate, self.decay = net, steps, rate, decay
 
@@ -48,7 +46,9 @@ class Transfer(nn.Module):
         features = self.features(support_x)
         # One scale for all, from the support alone, so that one rate suits every network; the query plays no part.
         scale = features.pow(2).sum(1).mean().sqrt().clamp_min(1e-12)
-        layer = train_head(features / scale, support_y.to(self.device), ways, self.steps, self.rate, self.decay)
+        layer = train_head(
+            features / scale, support_y.to(self.device), ways, self.steps, self.rate, self.decay
+        )
 
         @torch.no_grad()
         def classifier(query_x: Tensor) -> Tensor:
@@ -62,7 +62,9 @@ class Transfer(nn.Module):
         """What arrives at the last layer at the last step; [n, ...] -> [n, features] float32."""
         params = dict(self.net.named_parameters())
         parts = torch.split(x, 16 if self.device.type == "cpu" else len(x))
-        return torch.cat([self.net.features(params, part.to(self.device)).float() for part in parts])
+        return torch.cat(
+            [self.net.features(params, part.to(self.device)).float() for part in parts]
+        )
 
 
 def train_head(x: Tensor, y: Tensor, ways: int, steps: int, rate: float, decay: float) -> nn.Linear:
@@ -70,85 +72,10 @@ def train_head(x: Tensor, y: Tensor, ways: int, steps: int, rate: float, decay: 
     layer = nn.Linear(x.shape[1], ways, device=x.device)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
-    optimiser = torch.optim.SGD(layer.parameters(), lr=rate, momentum=0.9, weight_decay=decay)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=rate, momentum=0.9, weight_decay=decay)
     with torch.enable_grad():
         for _ in range(steps):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             cross_entropy(layer(x), y).backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            optimizer.step()
     return layer.requires_grad_(False)
-
-
-class SampleStream:
-    """Batches of composed samples of a split's classes; batch i is a pure function of the seed and i.
-
-    Every `aside`-th recording of a label, in id order, is kept out; `held_out` gives samples of those alone. Without
-    recordings to keep aside (`aside` 0, or too few) there are none.
-
-    Parameters:
-        dataset: the train split.
-        representation: "frames" or "sum".
-        aside: keep every so manieth recording of a label; 0 keeps none.
-        seed: names the stream.
-    """
-
-    def __init__(self, dataset: ComposedDataset, representation: str, aside: int, seed: int) -> None:
-        self.dataset = dataset
-        self._stack = {"frames": dataset.stack_frames, "sum": dataset.stack_sums}[representation]
-        self._streams = Streams(
-            {"supervised": 1, "fingerprint": dataset.fingerprint, "split": dataset.split, "seed": seed}
-        )
-        self._own: dict[str, list[int]] = {}
-        self._aside: dict[str, list[int]] = {}
-        for label in dataset.labels:
-            pool = dataset.pool(label).tolist()
-            self._aside[label] = pool[aside - 1 :: aside] if aside else []
-            self._own[label] = [index for index in pool if index not in set(self._aside[label])]
-        sides = {
-            label: max(len(alike(c).get(label, ())) for c in dataset.components.values()) for label in dataset.labels
-        }
-        short = [label for label, pool in self._own.items() if len(pool) < sides[label]]
-        if short:
-            raise UsageError(
-                f"{dataset.archive.path} has {len(self._own[short[0]])} recordings of {short[0]!r} to pre-train on and "
-                f"{sides[short[0]]} are needed; build it from more recordings, or keep fewer aside"
-            )
-        self.has_held_out = all(len(pool) >= sides[label] for label, pool in self._aside.items())
-
-    def batch(self, index: int, n: int) -> tuple[Tensor, Tensor]:
-        """Batch `index`: samples [n, ...] float32 and class indices [n]."""
-        return self._draw(self._streams(index), n, self._own)
-
-    def held_out(self, n: int) -> tuple[Tensor, Tensor]:
-        """The same `n` samples always, of recordings that no batch holds."""
-        return self._draw(self._streams(2**62), n, self._aside)
-
-    def _draw(self, draws: Draws, n: int, pools: dict[str, list[int]]) -> tuple[Tensor, Tensor]:
-        classes = [draws.below(len(self.dataset)) for _ in range(n)]
-        samples = [self._sample(self.dataset.classes[c], draws, pools) for c in classes]
-        return self._stack(samples), torch.from_numpy(np.array(classes, np.int64))
-
-    def _sample(self, name: str, draws: Draws, pools: dict[str, list[int]]) -> tuple[int, ...]:
-        components = self.dataset.components[name]
-        chosen = {label: draws.choose(pools[label], len(places)) for label, places in alike(components).items()}
-        return tuple(chosen[label].pop() for label in components)
-
-
-def moved(x: Tensor, sides: int, most: int, draws: Draws) -> Tensor:
-    """Samples [n, ..., H, W] with each of their `sides` moved by up to `most` cells on both axes, at random; zeros move in."""
-    if not most:
-        return x
-    out = torch.zeros_like(x)
-    height, width = x.shape[-2], x.shape[-1] // sides
-    for sample, target in zip(x, out, strict=True):
-        for left in range(0, width * sides, width):
-            down, right = (draws.below(2 * most + 1) - most for _ in range(2))
-            rows, columns = (_overlapping(size, by) for size, by in ((height, down), (width, right)))
-            source, place = sample[..., left : left + width], target[..., left : left + width]
-            place[..., rows[1], columns[1]] = source[..., rows[0], columns[0]]
-    return out
-
-
-def _overlapping(size: int, by: int) -> Sequence[slice]:
-    """Of an axis that is moved: what stays within it, before and after."""
-    return slice(max(0, -by), size - max(0, by)), slice(max(0, by), size - max(0, -by))

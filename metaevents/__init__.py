@@ -12,23 +12,31 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from metaevents.archive import Archive
-    from metaevents.benchmark import Report, evaluate
-    from metaevents.double import ComposedDataset, DoubleASLDVS, DoubleDataset, DoubleNMNIST, compose, load
-    from metaevents.episodes import Episode, EpisodeLoader
-    from metaevents.errors import ArchiveError, FetchError, MetaeventsError, MissingError, RecordingError, UsageError
+from metaevents._version import __version__ as __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from metaevents.archive.reader import Archive
+    from metaevents.benchmark import Report, evaluate
+    from metaevents.composition import compose
+    from metaevents.datasets import ComposedDataset, DoubleASLDVS, DoubleDataset, DoubleNMNIST, load
+    from metaevents.episodes import Episode, EpisodeLoader
+    from metaevents.errors import (
+        ArchiveError,
+        FetchError,
+        MetaeventsError,
+        MissingError,
+        RecordingError,
+        UsageError,
+    )
 
 _HOME = {
     "Archive": "archive",
-    "ComposedDataset": "double",
-    "DoubleASLDVS": "double",
-    "DoubleDataset": "double",
-    "DoubleNMNIST": "double",
-    "compose": "double",
-    "load": "double",
+    "ComposedDataset": "datasets",
+    "DoubleASLDVS": "datasets",
+    "DoubleDataset": "datasets",
+    "DoubleNMNIST": "datasets",
+    "compose": "composition",
+    "load": "datasets",
     "Episode": "episodes",
     "EpisodeLoader": "episodes",
     "Report": "benchmark",

@@ -12,20 +12,16 @@ from copy import copy
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-
-from metaevents.double import ComposedDataset, alike, published_samples
-from metaevents.draws import Draws, Streams
+from metaevents.datasets import ComposedDataset
 from metaevents.errors import UsageError
-from metaevents.tasks import digest_json
+from metaevents.hashing import digest_json
+from metaevents.sampling import Draw, EpisodeSampler, Sample
 
 if TYPE_CHECKING:
     import torch
 
-STREAM_VERSION = 1
 LAYOUTS = ("TPHW", "TPWH")
 
-Sample: TypeAlias = tuple[int, ...]
 SampleIds: TypeAlias = tuple[str, ...]
 
 
@@ -62,7 +58,9 @@ class Episode:
 
     def pin_memory(self) -> Episode:
         """The episode with its tensors in page-locked memory, from which a GPU copies without waiting."""
-        return self._map(lambda value: value.pin_memory() if hasattr(value, "pin_memory") else value)
+        return self._map(
+            lambda value: value.pin_memory() if hasattr(value, "pin_memory") else value
+        )
 
     def _map(self, change: Callable[[Any], Any]) -> Episode:
         names = ("support_x", "support_y", "query_x", "query_y")
@@ -78,7 +76,10 @@ class Episode:
         def array(value: Any) -> Any:
             return value.detach().cpu().numpy() if hasattr(value, "detach") else value
 
-        return {name: array(getattr(self, name)) for name in ("support_x", "support_y", "query_x", "query_y")}
+        return {
+            name: array(getattr(self, name))
+            for name in ("support_x", "support_y", "query_x", "query_y")
+        }
 
     def digest(self) -> str:
         """Hex SHA-256 over classes in label order, sample ids in order and labels; no event data."""
@@ -92,251 +93,6 @@ class Episode:
                 "query_y": named["query_y"].tolist(),
             }
         )
-
-
-@dataclass(frozen=True)
-class Draw:
-    """What an episode consists of, before any event is read.
-
-    Attributes:
-        classes: class names; the position is the label.
-        support, query: archive indices of every sample's recordings, one a side.
-        support_y, query_y: labels.
-    """
-
-    classes: tuple[str, ...]
-    support: tuple[Sample, ...]
-    support_y: tuple[int, ...]
-    query: tuple[Sample, ...]
-    query_y: tuple[int, ...]
-
-
-class EpisodeSampler:
-    """Draws episodes of one dataset, by number.
-
-    With pairing "all", a recording of a class is in the support or in the query, on whichever side, and at most once on a side;
-    no sample has one recording twice; support and query lie at least `dataset.min_gap` file numbers apart.
-
-    Parameters:
-        dataset: the split.
-        ways, shots, queries: classes an episode; support and query samples a class.
-        seed: names the stream.
-
-    Raises:
-        UsageError: a number below 1, more ways than classes, or too few recordings, with the numbers and what would fit.
-    """
-
-    def __init__(self, dataset: ComposedDataset, ways: int, shots: int, queries: int, seed: int) -> None:
-        for name, value in {"ways": ways, "shots": shots, "queries": queries}.items():
-            if value < 1:
-                raise UsageError(f"{name}={value}; give at least 1")
-        if ways > len(dataset):
-            raise UsageError(
-                f"ways={ways}, but the {dataset.split} split of {dataset.name} has {len(dataset)} classes; give at most that"
-            )
-        self.dataset, self.ways, self.shots, self.queries = dataset, ways, shots, queries
-        self._draw_class: Callable[[str, Draws], tuple[list[Sample], list[Sample]]]
-        if dataset.pairing == "published":
-            self._check_published()
-            self._draw_class = self._draw_published
-        else:
-            self._pools = {label: _Pool(dataset, label) for label in dataset.labels}
-            self._sides = {name: alike(components) for name, components in dataset.components.items()}
-            self._check_numbers()
-            self._parts = {
-                name: [
-                    (places, self._pools[label], self._pools[label].sizes(shots, queries, len(places)) or (0, 0))
-                    for label, places in sides.items()
-                ]
-                for name, sides in self._sides.items()
-            }
-            self._draw_class = self._draw_all
-        self._streams = Streams(
-            {
-                "stream": STREAM_VERSION,
-                "fingerprint": dataset.fingerprint,
-                "split": dataset.split,
-                "pairing": dataset.pairing,
-                "classes": dataset.class_split,
-                "ways": ways,
-                "shots": shots,
-                "queries": queries,
-                "seed": seed,
-            }
-        )
-
-    def __call__(self, index: int) -> Draw:
-        """Episode `index`, from 0."""
-        draws = self._streams(index)
-        classes = tuple(draws.choose(self.dataset.classes, self.ways))
-        support: list[Sample] = []
-        query: list[Sample] = []
-        for name in classes:
-            own_support, own_query = self._draw_class(name, draws)
-            support += own_support
-            query += own_query
-        order = draws.choose(range(len(query)), len(query))
-        return Draw(
-            classes=classes,
-            support=tuple(support),
-            support_y=tuple(i // self.shots for i in range(len(support))),
-            query=tuple(query[i] for i in order),
-            query_y=tuple(i // self.queries for i in order),
-        )
-
-    # Pairing "published": distinct keys, nothing else.
-
-    def _draw_published(self, name: str, draws: Draws) -> tuple[list[Sample], list[Sample]]:
-        samples = published_samples(self.dataset, name, draws, self.shots + self.queries)
-        return samples[: self.shots], samples[self.shots :]
-
-    def _check_published(self) -> None:
-        published = self.dataset.protocol.published
-        if published is not None and self.shots + self.queries > published.keys:
-            raise UsageError(
-                f"shots={self.shots} and queries={self.queries} need {self.shots + self.queries} keys a class, published "
-                f"pairing has {published.keys}; give at most that together"
-            )
-        empty = [label for label in self.dataset.labels if not len(self.dataset.pool(label))]
-        if empty:
-            raise UsageError(
-                f"{self.dataset.archive.path} has no recordings of {', '.join(empty)} for the {self.dataset.split} split; "
-                "build it from more recordings"
-            )
-
-    # Pairing "all": for each label of a class its recordings are divided into some for the support and some for the query,
-    # and each side draws from its part.
-
-    def _draw_all(self, name: str, draws: Draws) -> tuple[list[Sample], list[Sample]]:
-        support: list[list[int]] = [[]] * len(self.dataset.components[name])
-        query = support.copy()
-        for sides, pool, sizes in self._parts[name]:
-            for_support, for_query = pool.divide(*sizes, draws)
-            if len(sides) == 1:
-                support[sides[0]], query[sides[0]] = for_support, for_query
-                continue
-            for side, chosen in zip(sides, _rows(for_support, self.shots, len(sides), draws), strict=True):
-                support[side] = chosen
-            for side, chosen in zip(sides, _rows(for_query, self.queries, len(sides), draws), strict=True):
-                query[side] = chosen
-        return list(zip(*support, strict=True)), list(zip(*query, strict=True))
-
-    def _check_numbers(self) -> None:
-        """Refuse numbers that some class cannot serve, saying which would fit."""
-        short = [name for name, sides in self._sides.items() if not self._fits(sides, self.shots, self.queries)]
-        if not short:
-            return
-        dataset = self.dataset
-        name = min(short, key=lambda name: min(dataset.n_recordings(name)))
-        have = dataset.n_recordings(name)
-        need = [0] * len(have)
-        for sides in self._sides[name].values():
-            for side in sides:
-                need[side] = max(len(sides), self.shots) + max(len(sides), self.queries)
-        fits = [queries for queries in range(self.queries, 0, -1) if self._all_fit(self.shots, queries)][:1]
-        gap = f", support and query {dataset.min_gap} file numbers apart" if dataset.min_gap > 1 else ""
-        advice = (
-            f"queries={fits[0]} would fit with shots={self.shots}"
-            if fits
-            else "shots=1 and queries=1 do not fit either; build the archive from more recordings"
-            if not self._all_fit(1, 1)
-            else "give fewer shots"
-        )
-        raise UsageError(
-            f"shots={self.shots} and queries={self.queries} need {tuple(need)} recordings a side{gap}, but {len(short)} of "
-            f"{len(dataset)} classes of the {dataset.split} split have fewer: {name!r} has {have}; {advice}"
-        )
-
-    def _all_fit(self, shots: int, queries: int) -> bool:
-        return all(self._fits(sides, shots, queries) for sides in self._sides.values())
-
-    def _fits(self, sides: Mapping[str, Sequence[int]], shots: int, queries: int) -> bool:
-        return all(self._pools[label].fits(shots, queries, len(places)) for label, places in sides.items())
-
-
-_TRIES = 32
-
-
-class _Pool:
-    """The recordings of one label, and how they are divided between support and query of a class."""
-
-    def __init__(self, dataset: ComposedDataset, label: str) -> None:
-        self.indices: list[int] = dataset.pool(label).tolist()
-        self.gap = dataset.min_gap
-        order = np.argsort(dataset.archive.table["number"][dataset.pool(label)], kind="stable")
-        self.numbers: np.ndarray = dataset.archive.table["number"][dataset.pool(label)][order].astype(np.int64)
-        self.by_number = [self.indices[i] for i in order]
-        self._known_starts: dict[tuple[int, int], list[int]] = {}
-
-    def fits(self, shots: int, queries: int, sides: int) -> bool:
-        return self.sizes(shots, queries, sides) is not None
-
-    def sizes(self, shots: int, queries: int, sides: int) -> tuple[int, int] | None:
-        """How many recordings support and query of a class draw from, or None where there are too few.
-
-        Each of `sides` alike sides wants recordings of its own; where they are scarce the sides share them, down to as many as
-        a side has samples.
-        """
-        n, least_support, least_query = len(self.indices), max(sides, shots), max(sides, queries)
-        if self.gap > 1:
-            wanted = ((sides * shots, sides * queries), (least_support, least_query))
-            return next((sizes for sizes in wanted if self._leaves_room(*sizes)), None)
-        if n < least_support + least_query:
-            return None
-        support = min(max(n * shots // (shots + queries), least_support), sides * shots, n - least_query)
-        return support, min(n - support, sides * queries)
-
-    def divide(self, n_support: int, n_query: int, draws: Draws) -> tuple[list[int], list[int]]:
-        """Recordings for the support and for the query of a class, disjoint and `gap` numbers apart."""
-        if self.gap <= 1:
-            chosen = draws.choose(self.indices, n_support + n_query)
-            return chosen[:n_support], chosen[n_support:]
-        for attempt in range(_TRIES + 1):
-            if attempt < _TRIES:
-                support = draws.choose(range(len(self.numbers)), n_support)
-            else:  # recordings are so few that the support must be neighbours, for the query to have room
-                starts = self._starts(n_support, n_query)
-                first = starts[draws.below(len(starts))]
-                support = draws.choose(range(first, first + n_support), n_support)
-            free = self._free(support)
-            if len(free) >= n_query:
-                break
-        query = draws.choose(free, n_query)
-        return [self.by_number[i] for i in support], [self.by_number[i] for i in query]
-
-    def _free(self, support: Sequence[int]) -> list[int]:
-        """Places of the recordings at least `gap` numbers away from every recording of the support."""
-        near = np.zeros(len(self.numbers) + 1, np.int64)
-        taken = self.numbers[list(support)]
-        np.add.at(near, np.searchsorted(self.numbers, taken - self.gap, side="right"), 1)
-        np.add.at(near, np.searchsorted(self.numbers, taken + self.gap, side="left"), -1)
-        free: list[int] = np.flatnonzero(np.cumsum(near[:-1]) == 0).tolist()
-        return free
-
-    def _leaves_room(self, n_support: int, n_query: int) -> bool:
-        """Whether some support of that size leaves enough for the query: any does, or at least one of neighbours."""
-        at_worst = len(self.numbers) - n_support * (2 * self.gap - 1)
-        return at_worst >= n_query or bool(self._starts(n_support, n_query))
-
-    def _starts(self, n_support: int, n_query: int) -> list[int]:
-        """Places at which `n_support` neighbours in order of number leave room for `n_query` others."""
-        key = n_support, n_query
-        if key not in self._known_starts:
-            places = range(len(self.numbers) - n_support + 1)
-            self._known_starts[key] = [
-                first for first in places if len(self._free(range(first, first + n_support))) >= n_query
-            ]
-        return self._known_starts[key]
-
-
-def _rows(pool: Sequence[int], k: int, sides: int, draws: Draws) -> list[list[int]]:
-    """For each of `sides` alike sides `k` different recordings of a pool, such that no sample has one recording twice."""
-    rows = [list(pool[:k])]  # a pool comes in random order
-    while len(rows) < sides:
-        row = draws.choose(pool, k)
-        if all(a != b for other in rows for a, b in zip(row, other, strict=True)):
-            rows.append(row)
-    return rows
 
 
 _AHEAD = 32  # episodes planned at a time by who goes through the stream
@@ -358,7 +114,7 @@ class _Plan:
 class EpisodeLoader:
     """Episodes of a dataset, by number or in order, in this process or in workers.
 
-    Parameters:
+    Args:
         dataset: the split.
         ways, shots, queries: classes an episode; support and query samples a class.
         episodes: the length of the stream.
@@ -400,7 +156,9 @@ class EpisodeLoader:
         if layout not in LAYOUTS:
             raise UsageError(f"layout={layout!r}; choose one of {', '.join(LAYOUTS)}")
         if representation not in REPRESENTATIONS:
-            raise UsageError(f"representation={representation!r}; choose one of {', '.join(REPRESENTATIONS)}")
+            raise UsageError(
+                f"representation={representation!r}; choose one of {', '.join(REPRESENTATIONS)}"
+            )
         self.dataset = dataset
         self.sampler = EpisodeSampler(dataset, ways, shots, queries, seed)
         self.ways, self.shots, self.queries = ways, shots, queries
@@ -439,7 +197,8 @@ class EpisodeLoader:
     def _plan(self, index: int) -> _Plan:
         """Everything about an episode but its events. Who goes through the stream gets it planned some episodes ahead:
         moving an episode's events drives the sampler's code and data out of the processor's caches, so that drawing many at a
-        time takes a third of the time."""
+        time takes a third of the time.
+        """
         if index not in self._plans:
             ahead = _AHEAD if index - 1 == self._last else 1
             stop = max(index + 1, min(index + ahead, self.episodes))
@@ -537,9 +296,9 @@ class _Form:
         dtype: torch.dtype | None,
         transform: Callable[[Any], Any] | None,
     ) -> None:
-        from metaevents.double import _numpy_dtype
+        from metaevents.frames import numpy_dtype
 
-        _numpy_dtype(dtype)  # refuse an unknown one now
+        numpy_dtype(dtype)  # refuse an unknown one now
         self.dataset, self.representation, self.layout = dataset, representation, layout
         self.dtype, self.transform = dtype, transform
 
@@ -547,7 +306,9 @@ class _Form:
         """[tasks, n, ...] tensor, or a list a task of lists of event arrays."""
         return REPRESENTATIONS[self.representation](self, tasks)
 
-    def _stacked(self, stack: Callable[..., torch.Tensor], tasks: Sequence[Sequence[Sample]]) -> torch.Tensor:
+    def _stacked(
+        self, stack: Callable[..., torch.Tensor], tasks: Sequence[Sequence[Sample]]
+    ) -> torch.Tensor:
         import torch
 
         x = stack([sample for task in tasks for sample in task], dtype=self.dtype)
@@ -565,7 +326,9 @@ class _Form:
 
     def events(self, tasks: Sequence[Sequence[Sample]]) -> list[list[Any]]:
         transform = self.transform or _same
-        return [[transform(self.dataset.sample_events(sample)) for sample in task] for task in tasks]
+        return [
+            [transform(self.dataset.sample_events(sample)) for sample in task] for task in tasks
+        ]
 
 
 REPRESENTATIONS: Mapping[str, Callable[[_Form, Sequence[Sequence[Sample]]], Any]] = {

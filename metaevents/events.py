@@ -1,4 +1,4 @@
-"""Pure functions on event arrays: crop, window, shift, downsample, merge, rasterise.
+"""Pure functions on event arrays: crop, window, shift, downsample, merge, rasterize.
 
 An event array is a one-dimensional structured numpy array of `EVENT_DTYPE`, tonic's layout, so that tonic's transforms
 take it as it is:
@@ -8,7 +8,7 @@ take it as it is:
     p     bool, polarity: True is ON (brighter), False is OFF
 
 Every function returns a new array and leaves its argument alone. Reading files is left to `metaevents.sources`, side by side
-composition to `metaevents.double`.
+composition to `metaevents.datasets`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Counts: TypeAlias = npt.NDArray[np.int64]
 def make_events(x: npt.ArrayLike, y: npt.ArrayLike, t: npt.ArrayLike, p: npt.ArrayLike) -> Events:
     """An event array from four columns of equal length.
 
-    Parameters:
+    Args:
         x, y: pixels, [N].
         t: microseconds, [N].
         p: polarity, [N]; anything above zero is ON.
@@ -89,7 +89,12 @@ def window(events: Events, start: int, stop: int) -> Events:
 
 def crop(events: Events, width: int, height: int, left: int = 0, top: int = 0) -> Events:
     """The events with left <= x < left + width and top <= y < top + height (pixels), the corner moved to (0, 0)."""
-    inside = (events["x"] >= left) & (events["x"] < left + width) & (events["y"] >= top) & (events["y"] < top + height)
+    inside = (
+        (events["x"] >= left)
+        & (events["x"] < left + width)
+        & (events["y"] >= top)
+        & (events["y"] < top + height)
+    )
     return shift(events[inside], -left, -top)
 
 
@@ -111,7 +116,9 @@ def downsample(events: Events, space: int = 1, time: int = 1) -> Events:
         UsageError: a factor below 1.
     """
     if space < 1 or time < 1:
-        raise UsageError(f"downsampling factors are space={space}, time={time}; give whole numbers of at least 1")
+        raise UsageError(
+            f"downsampling factors are space={space}, time={time}; give whole numbers of at least 1"
+        )
     out: Events = events.copy()
     out["x"] //= space
     out["y"] //= space
@@ -131,10 +138,10 @@ def side_by_side(streams: Sequence[Events], width: int) -> Events:
     return merge([shift(stream, dx=i * width) for i, stream in enumerate(streams)])
 
 
-def rasterise(events: Events, shape: tuple[int, int, int, int], duration: int) -> Counts:
+def rasterize(events: Events, shape: tuple[int, int, int, int], duration: int) -> Counts:
     """Event counts on a grid of time bins, polarities and pixels.
 
-    Parameters:
+    Args:
         events: x in [0, W), y in [0, H), t in [0, duration) microseconds.
         shape: (T, P, H, W) with P = 2: index 0 holds OFF events, index 1 ON events.
         duration: microseconds that the T bins span; bin k holds k * duration <= t * T < (k + 1) * duration.
@@ -148,7 +155,12 @@ def rasterise(events: Events, shape: tuple[int, int, int, int], duration: int) -
     T, P, H, W = shape
     t, x, y = events["t"], events["x"].astype(np.int64), events["y"].astype(np.int64)
     if len(events) and not (
-        x.min() >= 0 and x.max() < W and y.min() >= 0 and y.max() < H and t.min() >= 0 and t.max() < duration
+        x.min() >= 0
+        and x.max() < W
+        and y.min() >= 0
+        and y.max() < H
+        and t.min() >= 0
+        and t.max() < duration
     ):
         raise UsageError(
             f"events span x {x.min()}..{x.max()}, y {y.min()}..{y.max()}, t {t.min()}..{t.max()} us, outside a grid of "

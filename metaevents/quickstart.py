@@ -15,11 +15,11 @@ _PROTOCOLS = ("sample-5way-1shot", "sample-5way-5shot")
 def quickstart(out: Path | None = None) -> None:
     """Simulate recordings, build the archive, draw and time episodes, score floor methods, and print the table.
 
-    Parameters:
+    Args:
         out: where archive, figure and report stay; a temporary folder, removed at the end, by default.
     """
-    from metaevents.archive import Archive
-    from metaevents.decoded import clean
+    from metaevents.archive.reader import Archive
+    from metaevents.cache import clear_cache
 
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -27,17 +27,17 @@ def quickstart(out: Path | None = None) -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         _run(Path(folder))
-        clean(Archive(Path(folder) / _ARCHIVE).fingerprint)
+        clear_cache(Archive(Path(folder) / _ARCHIVE).fingerprint)
     print("Run it with --out DIR to keep the archive, the figure and the report.")
 
 
 def _run(root: Path) -> None:
     from metaevents import DoubleNMNIST, EpisodeLoader, evaluate
-    from metaevents.archive import Archive
-    from metaevents.benchmark import floors
-    from metaevents.double import build_archive, open_source
-    from metaevents.plot import show
-    from metaevents.sources.simulated import simulate_recordings
+    from metaevents.archive.reader import Archive
+    from metaevents.benchmark import trivial
+    from metaevents.building import build_archive, open_source
+    from metaevents.show import show
+    from metaevents.simulation.writers import simulate_recordings
 
     started = time.perf_counter()
     print(
@@ -48,7 +48,9 @@ def _run(root: Path) -> None:
         source = open_source("double-nmnist", simulate_recordings("double-nmnist", root))
         build_archive("double-nmnist", path, source)
     archive = Archive(path)
-    print(f"archive   {len(archive):,} recordings ({archive.source}), {path.stat().st_size / 1e6:.1f} MB: {path}")
+    print(
+        f"archive   {len(archive):,} recordings ({archive.source}), {path.stat().st_size / 1e6:.1f} MB: {path}"
+    )
     dataset = DoubleNMNIST(path, split="test")
     print(f"figure    {show(path, root / 'samples.png')}")
     loader = EpisodeLoader(dataset, ways=5, shots=1, queries=10, episodes=_EPISODES)
@@ -57,8 +59,12 @@ def _run(root: Path) -> None:
     for _ in loader:
         pass
     rate = len(loader) / (time.perf_counter() - begin)
-    print(f"episodes  {rate:,.0f} a second, 5-way 1-shot, 10 queries; query_x {tuple(episode.query_x.shape)}")
-    print(f"          episode 0: classes {' '.join(episode.classes)}, digest {episode.digest()[:16]}\n")
+    print(
+        f"episodes  {rate:,.0f} a second, 5-way 1-shot, 10 queries; query_x {tuple(episode.query_x.shape)}"
+    )
+    print(
+        f"          episode 0: classes {' '.join(episode.classes)}, digest {episode.digest()[:16]}\n"
+    )
     print(
         f"test split, pairing all, {_EPISODES} episodes (fewer than the protocols have), accuracy +- 95 %, SIMULATED\n"
     )
@@ -66,7 +72,13 @@ def _run(root: Path) -> None:
     for name in _FLOORS:
         cells = []
         for protocol in _PROTOCOLS:
-            report = evaluate(floors.TABLE[name](dataset), dataset, protocol, episodes=_EPISODES, progress=False)
+            report = evaluate(
+                trivial.TRIVIAL_BASELINES[name](dataset),
+                dataset,
+                protocol,
+                episodes=_EPISODES,
+                progress=False,
+            )
             report.save(root / f"{name}-{protocol}.json")
             cells.append(f"{report.accuracy:.1%} +- {report.ci95:.1%}")
         print(f"{name:<22}" + "".join(f"{cell:<22}" for cell in cells))

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from recordings import write_asl_dvs, write_nmnist
+from support.recordings import write_asl_dvs, write_nmnist
 
 SAMPLE_VARIABLE = "METAEVENTS_NMNIST_SAMPLE"
 
@@ -22,14 +22,16 @@ def sample() -> Path:
     """The folder of the 1,000 real N-MNIST recordings."""
     place = os.environ.get(SAMPLE_VARIABLE)
     if not place:
-        pytest.skip(f"{SAMPLE_VARIABLE} is unset; set it to a folder of real N-MNIST recordings in the official layout")
+        pytest.skip(
+            f"{SAMPLE_VARIABLE} is unset; set it to a folder of real N-MNIST recordings in the official layout"
+        )
     return Path(place)
 
 
 @pytest.fixture(scope="session")
 def sample_root(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the archive of the real sample."""
-    from metaevents.double import build_archive, open_source
+    from metaevents.building import build_archive, open_source
 
     root = tmp_path_factory.mktemp("sample")
     build_archive("double-nmnist", root / "double-nmnist.h5", open_source("double-nmnist", sample))
@@ -45,10 +47,12 @@ def nmnist_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def nmnist_root(nmnist_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the archive of `nmnist_folder`."""
-    from metaevents.double import build_archive, open_source
+    from metaevents.building import build_archive, open_source
 
     root = tmp_path_factory.mktemp("double-nmnist")
-    build_archive("double-nmnist", root / "double-nmnist.h5", open_source("double-nmnist", nmnist_folder))
+    build_archive(
+        "double-nmnist", root / "double-nmnist.h5", open_source("double-nmnist", nmnist_folder)
+    )
     return root
 
 
@@ -61,18 +65,20 @@ def asl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def asl_root(asl_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the archive of `asl_folder`."""
-    from metaevents.double import build_archive, open_source
+    from metaevents.building import build_archive, open_source
 
     root = tmp_path_factory.mktemp("double-asl-dvs")
-    build_archive("double-asl-dvs", root / "double-asl-dvs.h5", open_source("double-asl-dvs", asl_folder))
+    build_archive(
+        "double-asl-dvs", root / "double-asl-dvs.h5", open_source("double-asl-dvs", asl_folder)
+    )
     return root
 
 
 @pytest.fixture(scope="session")
 def simulated_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the archive of the simulated N-MNIST recordings, as `metaevents build --simulated` makes it."""
-    from metaevents.double import build_archive, open_source
-    from metaevents.sources.simulated import simulate_recordings
+    from metaevents.building import build_archive, open_source
+    from metaevents.simulation.writers import simulate_recordings
 
     root = tmp_path_factory.mktemp("simulated")
     folder = simulate_recordings("double-nmnist", root)

@@ -16,10 +16,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from recordings import nmnist_bytes, random_events, write_mat, write_nmnist
+from support.recordings import nmnist_bytes, random_events, write_mat, write_nmnist
 
-from metaevents.archive import Archive, build
-from metaevents.double import build_archive, open_source, verify_protocol
+from metaevents.archive.reader import Archive
+from metaevents.archive.writer import build
+from metaevents.building import build_archive, open_source, verify_rules
 from metaevents.errors import ArchiveError, MissingError, RecordingError, UsageError
 from metaevents.events import Events, window
 from metaevents.sources import NMNIST, DatasetSource, RecordingRef
@@ -75,7 +76,11 @@ def test_attributes_say_what_it_is(nmnist_root: Path) -> None:
     archive = Archive(nmnist_root / f"{NAME}.h5")
     attributes = archive.attributes
     assert (attributes["format"], attributes["format_version"]) == ("metaevents-recordings", 1)
-    assert (archive.dataset, archive.protocol_version, archive.source) == (NAME, 1, "n-mnist-subset")
+    assert (archive.dataset, archive.protocol_version, archive.source) == (
+        NAME,
+        1,
+        "n-mnist-subset",
+    )
     assert archive.sensor_size == (34, 34)
     assert "microseconds" in attributes["units"]
     assert attributes["licence"] == "CC BY-SA 4.0"
@@ -97,10 +102,10 @@ def test_the_sample_takes_at_most_2_7_bytes_an_event(sample_root: Path) -> None:
 def test_the_sample_passes_every_check(sample_root: Path) -> None:
     archive = Archive(sample_root / f"{NAME}.h5")
     assert len(archive) == 1000
-    assert len([*archive.verify(progress=False), *verify_protocol(archive)]) == 5
+    assert len([*archive.verify(progress=False), *verify_rules(archive)]) == 5
 
 
-# --- dirt ----------------------------------------------------------------------------------------------------------
+# --- repairs ----------------------------------------------------------------------------------------------------------
 
 
 def test_dirt_is_counted_and_a_skipped_file_keeps_its_place(tmp_path: Path) -> None:
@@ -108,10 +113,17 @@ def test_dirt_is_counted_and_a_skipped_file_keeps_its_place(tmp_path: Path) -> N
     for number in range(1, 11):
         empty: list[int] = []
         columns = {"ts": [0, 5], "x": [1, 250], "y": [1, 1], "pol": [1, -1]}
-        write_mat(folder / "a" / f"a_{number:04d}.mat", **(dict.fromkeys(columns, empty) if number == 3 else columns))
+        write_mat(
+            folder / "a" / f"a_{number:04d}.mat",
+            **(dict.fromkeys(columns, empty) if number == 3 else columns),
+        )
     build_archive("double-asl-dvs", tmp_path / "a.h5", open_source("double-asl-dvs", folder))
     archive = Archive(tmp_path / "a.h5")
-    assert archive.dirt == {"events_off_as_minus_one": 9, "events_out_of_range": 9, "recordings_empty": 1}
+    assert archive.repairs == {
+        "events_off_as_minus_one": 9,
+        "events_out_of_range": 9,
+        "recordings_empty": 1,
+    }
     assert len(archive) == 9
     # Ten files: six train although one of them is empty, two val, two test.
     assert [len(archive.select("a", [part])) for part in ("train", "val", "test")] == [5, 2, 2]
@@ -128,14 +140,18 @@ def test_the_file_depends_on_neither_jobs_nor_order(nmnist_folder: Path, tmp_pat
     assert one.path.read_bytes() == two.path.read_bytes() == (tmp_path / "reversed.h5").read_bytes()
 
 
-def test_one_event_more_gives_another_fingerprint(nmnist_folder: Path, nmnist_root: Path, tmp_path: Path) -> None:
+def test_one_event_more_gives_another_fingerprint(
+    nmnist_folder: Path, nmnist_root: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(nmnist_folder, folder)
     path = folder / "Train" / "0" / "00001.bin"
     path.write_bytes(path.read_bytes()[:-5])
     shorter = build_nmnist(folder, tmp_path / "shorter.h5")
     full = Archive(nmnist_root / f"{NAME}.h5")
-    in_window = len(window(NMNIST(nmnist_folder).read(NMNIST(nmnist_folder).recordings()[0])[0], 0, 100_000))
+    in_window = len(
+        window(NMNIST(nmnist_folder).read(NMNIST(nmnist_folder).recordings()[0])[0], 0, 100_000)
+    )
     assert in_window < 60, "the last event lies beyond the window"
     assert shorter.fingerprint == full.fingerprint, "events beyond the window do not count"
     path.write_bytes(path.read_bytes()[5:])
@@ -181,8 +197,8 @@ KILLED = textwrap.dedent(
     """
     import sys, time
     from pathlib import Path
-    import metaevents.archive as archive
-    from metaevents.double import build_archive
+    import metaevents.archive.writer as archive
+    from metaevents.building import build_archive
     from metaevents.sources import NMNIST
 
     where, folder, path = sys.argv[1:]
@@ -223,8 +239,8 @@ def test_readers_end_with_a_killed_build(tmp_path: Path) -> None:
     code = textwrap.dedent(
         """
         import os, signal, sys, multiprocessing
-        import metaevents.archive as archive
-        from metaevents.double import build_archive
+        import metaevents.archive.writer as archive
+        from metaevents.building import build_archive
         from metaevents.sources import NMNIST
 
         class Telling(NMNIST):
@@ -289,7 +305,7 @@ def test_a_truncated_file_is_found_on_opening(nmnist_root: Path, tmp_path: Path,
 
 def change(path: Path, edit: str) -> None:
     """Edit an archive with plain h5py and seal it again, as a careless hand would."""
-    from metaevents.archive import seal
+    from metaevents.archive.format import seal
 
     with h5py.File(path, "r+") as file:
         exec(edit, {"file": file, "np": np})
@@ -329,7 +345,9 @@ def test_columns_and_attributes_are_checked_on_opening(
         ("file.attrs['fingerprint'] = 'f' * 64", "the fingerprint is"),
     ],
 )
-def test_contents_are_checked_by_verify(nmnist_root: Path, tmp_path: Path, edit: str, message: str) -> None:
+def test_contents_are_checked_by_verify(
+    nmnist_root: Path, tmp_path: Path, edit: str, message: str
+) -> None:
     path = damaged(nmnist_root, tmp_path)
     change(path, edit)
     with pytest.raises(ArchiveError, match=message):
@@ -338,7 +356,7 @@ def test_contents_are_checked_by_verify(nmnist_root: Path, tmp_path: Path, edit:
 
 def verify_all(path: Path) -> Sequence[str]:
     archive = Archive(path)
-    return [*archive.verify(progress=False), *verify_protocol(archive)]
+    return [*archive.verify(progress=False), *verify_rules(archive)]
 
 
 def test_files_that_are_no_archives_are_named_so(tmp_path: Path) -> None:
@@ -359,7 +377,7 @@ def test_files_that_are_no_archives_are_named_so(tmp_path: Path) -> None:
 
 
 def test_a_source_without_recordings_or_with_one_id_twice_is_refused(tmp_path: Path) -> None:
-    from metaevents.double import compose
+    from metaevents.composition import compose
 
     with pytest.raises(MissingError, match="no recordings"):
         compose(DatasetSource([], sensor_size=(34, 34), labels="ab", name="none"), root=tmp_path)
@@ -374,10 +392,12 @@ def test_a_source_without_recordings_or_with_one_id_twice_is_refused(tmp_path: P
 
 
 def test_a_partition_rule_must_name_a_partition(nmnist_folder: Path, tmp_path: Path) -> None:
-    from metaevents.double import compose
+    from metaevents.composition import compose
 
     with pytest.raises(UsageError, match="'holdout' for Test/0/00001"):
-        compose(NMNIST(nmnist_folder), root=tmp_path, partition=lambda ref, position, files: "holdout")
+        compose(
+            NMNIST(nmnist_folder), root=tmp_path, partition=lambda ref, position, files: "holdout"
+        )
     with pytest.raises(UsageError, match="jobs=0"):
         build(NMNIST(nmnist_folder), tmp_path / "a.h5", None, None, jobs=0)  # type: ignore[arg-type]
 
@@ -387,4 +407,6 @@ def test_bytes_helper_writes_what_tonic_reads(tmp_path: Path) -> None:
 
     events = random_events(9, 300)
     (tmp_path / "x.bin").write_bytes(nmnist_bytes(events))
-    assert np.array_equal(read_mnist_file(os.fspath(tmp_path / "x.bin"), dtype=events_struct), events)
+    assert np.array_equal(
+        read_mnist_file(os.fspath(tmp_path / "x.bin"), dtype=events_struct), events
+    )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 import metaevents as me
-from metaevents.tasks import get_spec
+from metaevents import dataset_card as statistics
+from metaevents.specs import get_spec
 
 CARDS = Path(__file__).parent.parent / "cards"
 NAMES = ("double-nmnist", "double-asl-dvs")
@@ -24,23 +23,15 @@ def block(name: str, kind: str) -> str:
     return found[1]
 
 
-@pytest.fixture(scope="module")
-def statistics() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("card_statistics", CARDS / "statistics.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_a_cards_facts_are_those_of_the_loader(name: str, statistics: ModuleType) -> None:
+def test_a_cards_facts_are_those_of_the_loader(name: str) -> None:
     assert block(name, f"facts: {name}") == statistics.facts(name)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_loader_download_and_archive_share_the_facts(name: str, nmnist_root: Path, asl_root: Path) -> None:
+def test_loader_download_and_archive_share_the_facts(
+    name: str, nmnist_root: Path, asl_root: Path
+) -> None:
     root = {"double-nmnist": nmnist_root, "double-asl-dvs": asl_root}[name]
     spec, dataset = get_spec(name), me.load(name, root)
     assert dataset.archive.attributes["licence"] == spec.recordings["licence"]
@@ -53,19 +44,21 @@ def test_loader_download_and_archive_share_the_facts(name: str, nmnist_root: Pat
         assert file["checksum"].split(":")[1] in text
 
 
-def test_the_samples_statistics_are_measured(sample_root: Path, statistics: ModuleType) -> None:
+def test_the_samples_statistics_are_measured(sample_root: Path) -> None:
     measured = statistics.table(me.Archive(sample_root / "double-nmnist.h5"))
     assert block("double-nmnist", "statistics: sample") == measured
 
 
-def test_the_simulated_statistics_are_measured(simulated_root: Path, statistics: ModuleType) -> None:
+def test_the_simulated_statistics_are_measured(simulated_root: Path) -> None:
     measured = statistics.table(me.Archive(simulated_root / "double-nmnist.h5"))
     assert block("double-nmnist", "statistics: simulated") == measured
 
 
 def test_the_floors_in_the_card_are_those_that_were_run() -> None:
     run = (CARDS / "results" / "floors.md").read_text("utf-8")
-    assert block("double-nmnist", "floors") == run[run.index("### ") :].strip().replace("### ", "#### ")
+    assert block("double-nmnist", "floors") == run[run.index("### ") :].strip().replace(
+        "### ", "#### "
+    )
 
 
 def test_every_link_within_the_documents_leads_somewhere() -> None:
@@ -80,6 +73,10 @@ def test_anchors_exist() -> None:
     for document in (root / "README.md", *CARDS.glob("*.md")):
         for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", document.read_text("utf-8")):
             there = (document.parent / target if target else document).read_text("utf-8")
-            headings = [line.lstrip("# ").strip().lower() for line in there.splitlines() if line.startswith("#")]
+            headings = [
+                line.lstrip("# ").strip().lower()
+                for line in there.splitlines()
+                if line.startswith("#")
+            ]
             slugs = [re.sub(r"[^a-z0-9 -]", "", heading).replace(" ", "-") for heading in headings]
             assert anchor in slugs, f"{document.name} points to {target}#{anchor}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recordings import asl_columns, random_events, write_mat, write_nmnist
+from support.recordings import asl_columns, random_events, write_mat, write_nmnist
 
 import metaevents as me
 from metaevents.cli import main
@@ -57,7 +57,17 @@ def test_build_writes_the_archive_that_the_package_reads(built: Path) -> None:
 
 
 def test_build_says_in_json_what_it_built(nmnist_folder: Path, tmp_path: Path) -> None:
-    done = run("build", "double-nmnist", "--root", tmp_path, "--source", nmnist_folder, "--json", "--jobs", 1)
+    done = run(
+        "build",
+        "double-nmnist",
+        "--root",
+        tmp_path,
+        "--source",
+        nmnist_folder,
+        "--json",
+        "--jobs",
+        1,
+    )
     told = json.loads(done.stdout)
     assert told["recordings"] == 360
     assert told["fingerprint"] == me.Archive(told["archive"]).fingerprint
@@ -66,13 +76,21 @@ def test_build_says_in_json_what_it_built(nmnist_folder: Path, tmp_path: Path) -
 def test_info_says_what_an_archive_holds(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(built)]) == 0
     text = capsys.readouterr().out
-    for part in ("double-nmnist, protocol version 1", "n-mnist-subset", "34 x 34 pixels", "CC BY-SA 4.0", "Orchard"):
+    for part in (
+        "double-nmnist, protocol version 1",
+        "n-mnist-subset",
+        "34 x 34 pixels",
+        "CC BY-SA 4.0",
+        "Orchard",
+    ):
         assert part in text
     assert main(["info", str(built), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["recordings_per_label"]["val"]["7"] == 12
     assert facts["fingerprint"] == me.Archive(built).fingerprint
-    assert not any(row["fits"] for row in facts["episodes"]), "12 recordings a digit are too few for 15 queries"
+    assert not any(row["fits"] for row in facts["episodes"]), (
+        "12 recordings a digit are too few for 15 queries"
+    )
     assert any("queries=10 would fit" in row["why"] for row in facts["episodes"])
 
 
@@ -85,7 +103,9 @@ def test_verify_checks_everything(built: Path, capsys: pytest.CaptureFixture[str
     assert json.loads(capsys.readouterr().out)["fingerprint"] == me.Archive(built).fingerprint
 
 
-def test_verify_finds_damage(built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_finds_damage(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "a.h5"
     content = bytearray(built.read_bytes())
     content[len(content) // 2] ^= 1
@@ -102,11 +122,11 @@ def test_show_draws_what_was_asked_for(built: Path, tmp_path: Path, ending: str)
     with Image.open(out) as image:
         assert image.width > 500
         frames = getattr(image, "n_frames", 1)
-        colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 24) or []}
+        colors = {color for _, color in image.convert("RGB").getcolors(1 << 24) or []}
     assert frames == (25 if ending == ".gif" else 1)
-    reds = [c for c in colours if c[0] > c[2] + 60]
-    blues = [c for c in colours if c[2] > c[0] + 60]
-    assert reds, "ON events have a colour"
+    reds = [c for c in colors if c[0] > c[2] + 60]
+    blues = [c for c in colors if c[2] > c[0] + 60]
+    assert reds, "ON events have a color"
     assert blues, "OFF events have another"
 
 
@@ -135,9 +155,9 @@ def test_both_entry_points_say_the_version() -> None:
     assert run("--version").stdout.strip() == f"metaevents {me.__version__}"
     script = Path(sys.executable).with_name("metaevents")
     if script.exists():
-        assert subprocess.run([script, "--version"], capture_output=True, text=True, check=True).stdout.startswith(
-            "meta"
-        )
+        assert subprocess.run(
+            [script, "--version"], capture_output=True, text=True, check=True
+        ).stdout.startswith("meta")
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -188,7 +208,7 @@ def prepare(kind: str, folder: Path, built: Path) -> Path:
     elif kind == "newer protocol":
         import h5py
 
-        from metaevents.archive import seal
+        from metaevents.archive.format import seal
 
         shutil.copy(built, path)
         with h5py.File(path, "r+") as file:
@@ -236,7 +256,11 @@ MISTAKES = [
     ("folder", "build double-nmnist --root {out} --source {thing}", "neither Train nor Test"),
     ("folder", "build double-asl-dvs --root {out} --source {thing}", "no .mat file"),
     ("no digit", "build double-nmnist --root {out} --source {thing}", "no digit's folder"),
-    ("half an event", "build double-nmnist --root {out} --source {thing}", "whole number of 5-byte events"),
+    (
+        "half an event",
+        "build double-nmnist --root {out} --source {thing}",
+        "whole number of 5-byte events",
+    ),
     ("odd name", "build double-nmnist --root {out} --source {thing}", "not named <number>.bin"),
     ("no pol", "build double-asl-dvs --root {out} --source {thing}", "lacks pol"),
     ("letter j", "build double-asl-dvs --root {out} --source {thing}", "without j"),
@@ -264,25 +288,48 @@ def test_every_mistake_is_one_line_and_status_2(
              "half an event", "odd name", "no pol", "letter j"}  # fmt: skip
     thing = prepare(kind if kind in known else "nothing", tmp_path, built)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    words = [word.format(thing=thing, out=tmp_path / "out", built=built) for word in arguments.split()]
+    words = [
+        word.format(thing=thing, out=tmp_path / "out", built=built) for word in arguments.split()
+    ]
     assert message in complaint(capsys, *words)
-    assert all(path.read_bytes() == content for path, content in before.items()), "nothing of the user's was touched"
+    assert all(path.read_bytes() == content for path, content in before.items()), (
+        "nothing of the user's was touched"
+    )
     assert not list((tmp_path / "out").glob("*.h5"))
 
 
-def test_an_archive_that_exists_is_kept(built: Path, nmnist_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_archive_that_exists_is_kept(
+    built: Path, nmnist_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = built.read_bytes()
-    line = complaint(capsys, "build", "double-nmnist", "--root", built.parent, "--source", nmnist_folder)
+    line = complaint(
+        capsys, "build", "double-nmnist", "--root", built.parent, "--source", nmnist_folder
+    )
     assert "exists and was left as it is; pass --force to replace it" in line
     assert built.read_bytes() == before
-    assert main(["build", "double-nmnist", "--root", str(built.parent), "--source", str(nmnist_folder), "--force"]) == 0
+    assert (
+        main(
+            [
+                "build",
+                "double-nmnist",
+                "--root",
+                str(built.parent),
+                "--source",
+                str(nmnist_folder),
+                "--force",
+            ]
+        )
+        == 0
+    )
     assert built.read_bytes() == before
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_reader_that_leaves_and_a_full_disk_are_no_tracebacks(built: Path) -> None:
     command = f"{sys.executable} -m metaevents info {built} | head -c 10"
-    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False
+    )
     assert "Traceback" not in done.stderr
     with Path("/dev/full").open("w") as full:
         process = subprocess.run(
@@ -313,7 +360,7 @@ def test_download_takes_a_folder_that_is_there_and_names_the_next_command(
 def test_download_true_fetches_and_builds_what_is_missing_once(
     nmnist_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import metaevents.fetch
+    import metaevents.download
 
     asked: list[Path] = []
 
@@ -321,7 +368,10 @@ def test_download_true_fetches_and_builds_what_is_missing_once(
         asked.append(root)
         return nmnist_folder
 
-    monkeypatch.setattr(metaevents.fetch, "fetch_recordings", fetch)
+    monkeypatch.setattr(metaevents.download, "fetch_recordings", fetch)
     for split in ("train", "test"):
-        assert me.DoubleNMNIST(tmp_path / "data", split=split, download=True).archive.source == "n-mnist-subset"
+        assert (
+            me.DoubleNMNIST(tmp_path / "data", split=split, download=True).archive.source
+            == "n-mnist-subset"
+        )
     assert asked == [tmp_path / "data"]

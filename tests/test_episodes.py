@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from recordings import write_asl_dvs, write_nmnist
+from support.recordings import write_asl_dvs, write_nmnist
 
 import metaevents as me
-from metaevents.double import build_archive
-from metaevents.episodes import EpisodeSampler
+from metaevents.building import build_archive
 from metaevents.errors import UsageError
+from metaevents.sampling import EpisodeSampler
 from metaevents.sources import ASLDVS, NMNIST
 
 Root = Path
@@ -61,7 +61,9 @@ def test_an_episode_has_the_contracts_parts(loader: me.EpisodeLoader) -> None:
     ]  # fmt: skip
 
 
-def test_tensors_are_the_samples_that_the_ids_name(dataset: me.DoubleNMNIST, loader: me.EpisodeLoader) -> None:
+def test_tensors_are_the_samples_that_the_ids_name(
+    dataset: me.DoubleNMNIST, loader: me.EpisodeLoader
+) -> None:
     episode = loader[0]
     for x, y, ids in (
         (episode.support_x, episode.support_y, episode.support_ids),
@@ -94,7 +96,9 @@ def test_the_digest_covers_classes_ids_and_labels_alone(loader: me.EpisodeLoader
 # --- the same for everyone -----------------------------------------------------------------------------------------
 
 
-def test_an_episode_depends_on_its_number_alone(dataset: me.DoubleNMNIST, loader: me.EpisodeLoader) -> None:
+def test_an_episode_depends_on_its_number_alone(
+    dataset: me.DoubleNMNIST, loader: me.EpisodeLoader
+) -> None:
     in_order = digests(loader)
     shuffled = list(range(12))
     random.Random(0).shuffle(shuffled)
@@ -105,8 +109,12 @@ def test_an_episode_depends_on_its_number_alone(dataset: me.DoubleNMNIST, loader
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_workers_change_nothing(dataset: me.DoubleNMNIST, loader: me.EpisodeLoader, workers: int) -> None:
-    parallel = me.EpisodeLoader(dataset, ways=5, shots=2, queries=4, episodes=12, seed=3, num_workers=workers)
+def test_workers_change_nothing(
+    dataset: me.DoubleNMNIST, loader: me.EpisodeLoader, workers: int
+) -> None:
+    parallel = me.EpisodeLoader(
+        dataset, ways=5, shots=2, queries=4, episodes=12, seed=3, num_workers=workers
+    )
     for _ in range(2):
         for alone, other in zip(loader, parallel, strict=True):
             assert alone.digest() == other.digest()
@@ -122,12 +130,20 @@ def test_hash_seed_and_process_change_nothing(nmnist_root: Root, loader: me.Epis
     )
     for seed in ("0", "12345"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}
-        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         assert done.stdout.strip() == str(digests(loader))
 
 
 def test_another_seed_setting_split_or_pairing_is_another_stream(nmnist_root: Root) -> None:
-    def first(split: str = "test", pairing: str = "all", classes: str = "published", **numbers: int) -> str:
+    def first(
+        split: str = "test", pairing: str = "all", classes: str = "published", **numbers: int
+    ) -> str:
         ds = me.DoubleNMNIST(nmnist_root, split=split, pairing=pairing, classes=classes)
         return me.EpisodeLoader(ds, **{"ways": 5, "shots": 1, "queries": 5, **numbers})[0].digest()  # type: ignore[arg-type]
 
@@ -154,9 +170,17 @@ def test_the_global_generators_are_left_alone(dataset: me.DoubleNMNIST) -> None:
 # --- no leaks ------------------------------------------------------------------------------------------------------
 
 
-def sides_of(episode: me.Episode, label: int) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    support = [i for i, y in zip(episode.support_ids, episode.support_y.tolist(), strict=True) if y == label]
-    query = [i for i, y in zip(episode.query_ids, episode.query_y.tolist(), strict=True) if y == label]
+def sides_of(
+    episode: me.Episode, label: int
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    support = [
+        i
+        for i, y in zip(episode.support_ids, episode.support_y.tolist(), strict=True)
+        if y == label
+    ]
+    query = [
+        i for i, y in zip(episode.query_ids, episode.query_y.tolist(), strict=True) if y == label
+    ]
     return support, query
 
 
@@ -164,17 +188,23 @@ def check_no_leak(episode: me.Episode) -> None:
     for label, c in enumerate(episode.classes):
         support, query = sides_of(episode, label)
         recordings_of = [{id for pair in part for id in pair} for part in (support, query)]
-        assert not recordings_of[0] & recordings_of[1], "a recording is in support and query of a class"
+        assert not recordings_of[0] & recordings_of[1], (
+            "a recording is in support and query of a class"
+        )
         for side in (0, 1):
             ids = [pair[side] for pair in (*support, *query)]
             assert len(set(ids)) == len(ids), "a recording stands twice on a side"
         if c[0] == c[1]:
-            assert all(left != right for left, right in (*support, *query)), "a recording is paired with itself"
+            assert all(left != right for left, right in (*support, *query)), (
+                "a recording is paired with itself"
+            )
 
 
 @pytest.mark.parametrize(("shots", "queries"), [(1, 1), (1, 10), (5, 7), (2, 10), (6, 6)])
 @pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_support_and_query_share_no_recording(nmnist_root: Root, split: str, shots: int, queries: int) -> None:
+def test_support_and_query_share_no_recording(
+    nmnist_root: Root, split: str, shots: int, queries: int
+) -> None:
     dataset = me.DoubleNMNIST(nmnist_root, split=split)
     seen: Counter[str] = Counter()
     for episode in me.EpisodeLoader(dataset, 5, shots, queries, episodes=120, representation="sum"):
@@ -214,18 +244,21 @@ def three_letters(tmp_path: Path, files: int) -> me.ComposedDataset:
 
 
 def test_asl_dvs_keeps_support_and_query_apart(tmp_path: Path) -> None:
-    # 300 files a letter: 60 in the test block. Files are neighbours in time, so 20 numbers are two seconds.
+    # 300 files a letter: 60 in the test block. Files are neighbors in time, so 20 numbers are two seconds.
     dataset = three_letters(tmp_path, 300)
     alike_seen = False
     for shots, queries in ((1, 15), (5, 15)):
-        for episode in me.EpisodeLoader(dataset, 5, shots, queries, episodes=40, representation="sum"):
+        for episode in me.EpisodeLoader(
+            dataset, 5, shots, queries, episodes=40, representation="sum"
+        ):
             check_no_leak(episode)
             for label, c in enumerate(episode.classes):
                 support, query = sides_of(episode, label)
                 alike_seen |= c[0] == c[1]
                 for group in [(0, 1)] if c[0] == c[1] else [(0,), (1,)]:
                     near, far = (
-                        np.array([int(pair[side][-4:]) for pair in part for side in group]) for part in (support, query)
+                        np.array([int(pair[side][-4:]) for pair in part for side in group])
+                        for part in (support, query)
                     )
                     assert np.abs(near[:, None] - far[None]).min() >= 20
     assert alike_seen
@@ -249,7 +282,9 @@ def test_a_small_asl_archive_still_serves_what_can_be_served(tmp_path: Path) -> 
         me.EpisodeLoader(dataset, ways=5, shots=1, queries=6)
 
 
-def test_published_pairing_repeats_the_left_recording_in_support_and_query(nmnist_root: Root) -> None:
+def test_published_pairing_repeats_the_left_recording_in_support_and_query(
+    nmnist_root: Root,
+) -> None:
     # The leak that inflates published results: it is reproduced on purpose, and gone with pairing "all".
     dataset = me.DoubleNMNIST(nmnist_root, split="train", pairing="published")
     for episode in me.EpisodeLoader(dataset, 5, 1, 10, episodes=10, representation="sum"):
@@ -269,7 +304,11 @@ def test_labels_are_random_and_query_order_is_shuffled(dataset: me.DoubleNMNIST)
     first_query = Counter(draw.query_y[0] for draw in draws)
     chosen = Counter(name for draw in draws for name in draw.classes)
     # Chi-squared bounds at 0.001 with 4, 4 and 19 degrees of freedom; the stream is fixed.
-    for counts, cells, bound in ((label_of_47, 5, 18.5), (first_query, 5, 18.5), (chosen, 20, 43.9)):
+    for counts, cells, bound in (
+        (label_of_47, 5, 18.5),
+        (first_query, 5, 18.5),
+        (chosen, 20, 43.9),
+    ):
         expected = sum(counts.values()) / cells
         assert len(counts) == cells
         assert sum((count - expected) ** 2 / expected for count in counts.values()) < bound
@@ -290,32 +329,40 @@ def test_episodes_share_no_memory(loader: me.EpisodeLoader) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.uint8, torch.float16])
-def test_dtypes_hold_the_same_counts(dataset: me.DoubleNMNIST, loader: me.EpisodeLoader, dtype: torch.dtype) -> None:
+def test_dtypes_hold_the_same_counts(
+    dataset: me.DoubleNMNIST, loader: me.EpisodeLoader, dtype: torch.dtype
+) -> None:
     episode = me.EpisodeLoader(dataset, 5, 2, 4, episodes=12, seed=3, dtype=dtype)[2]
     assert episode.query_x.dtype == dtype
     assert torch.equal(episode.query_x.float(), loader[2].query_x)
 
 
-def test_the_published_axis_order_is_a_layout(dataset: me.DoubleNMNIST, loader: me.EpisodeLoader) -> None:
+def test_the_published_axis_order_is_a_layout(
+    dataset: me.DoubleNMNIST, loader: me.EpisodeLoader
+) -> None:
     episode = me.EpisodeLoader(dataset, 5, 2, 4, episodes=12, seed=3, layout="TPWH")[2]
     assert episode.query_x.shape == (20, 100, 2, 32, 16)
     assert episode.query_x.is_contiguous()
     assert torch.equal(episode.query_x.transpose(-1, -2), loader[2].query_x)
 
 
-def test_sums_are_frames_summed_over_time(dataset: me.DoubleNMNIST, loader: me.EpisodeLoader) -> None:
+def test_sums_are_frames_summed_over_time(
+    dataset: me.DoubleNMNIST, loader: me.EpisodeLoader
+) -> None:
     episode = me.EpisodeLoader(dataset, 5, 2, 4, episodes=12, seed=3, representation="sum")[2]
     assert torch.equal(episode.query_x, loader[2].query_x.sum(1))
     assert torch.equal(episode.support_x, loader[2].support_x.sum(1))
 
 
-def test_event_lists_are_the_same_samples(dataset: me.DoubleNMNIST, loader: me.EpisodeLoader) -> None:
-    from metaevents.events import rasterise
+def test_event_lists_are_the_same_samples(
+    dataset: me.DoubleNMNIST, loader: me.EpisodeLoader
+) -> None:
+    from metaevents.events import rasterize
 
     episode = me.EpisodeLoader(dataset, 5, 2, 4, episodes=12, seed=3, representation="events")[2]
     assert len(episode.query_x) == 20
     for events, frames in zip(episode.query_x, loader[2].query_x, strict=True):
-        assert np.array_equal(rasterise(events, (100, 2, 16, 32), 100_000), frames.numpy())
+        assert np.array_equal(rasterize(events, (100, 2, 16, 32), 100_000), frames.numpy())
     assert episode.digest() == loader[2].digest()
     assert episode.to("cpu").query_x is episode.query_x
 
@@ -327,7 +374,9 @@ def test_transforms_see_every_sample(dataset: me.DoubleNMNIST, loader: me.Episod
     options: dict[str, Any] = {"ways": 5, "shots": 2, "queries": 4, "episodes": 12, "seed": 3}
     by_tonic = me.EpisodeLoader(dataset, **options, representation="events", transform=to_frame)[2]
     assert np.array_equal(np.stack(by_tonic.query_x), loader[2].query_x.numpy())
-    binned = me.EpisodeLoader(dataset, **options, transform=lambda x: x.unflatten(0, (10, 10)).sum(1))[2]
+    binned = me.EpisodeLoader(
+        dataset, **options, transform=lambda x: x.unflatten(0, (10, 10)).sum(1)
+    )[2]
     assert binned.query_x.shape == (20, 10, 2, 16, 32)
 
 
@@ -346,7 +395,9 @@ def test_batches_stack_tasks(dataset: me.DoubleNMNIST, loader: me.EpisodeLoader)
     assert first.digest() != last.digest()
     workers = me.EpisodeLoader(dataset, 5, 2, 4, episodes=12, seed=3, batch_size=5, num_workers=2)
     assert digests(batched) == digests(workers)
-    lists = me.EpisodeLoader(dataset, 5, 2, 4, episodes=12, batch_size=5, representation="events")[0]
+    lists = me.EpisodeLoader(dataset, 5, 2, 4, episodes=12, batch_size=5, representation="events")[
+        0
+    ]
     assert [len(task) for task in lists.query_x] == [20] * 5
 
 
@@ -362,7 +413,7 @@ def test_forms_for_other_libraries(loader: me.EpisodeLoader) -> None:
     assert moved.digest() == episode.digest()
 
 
-def test_a_device_is_honoured(dataset: me.DoubleNMNIST) -> None:
+def test_a_device_is_honored(dataset: me.DoubleNMNIST) -> None:
     # "meta" is a device that every machine has.
     episode = me.EpisodeLoader(dataset, 5, 1, 2, episodes=1, device="meta")[0]
     assert {episode.support_x.device.type, episode.query_y.device.type} == {"meta"}
@@ -370,7 +421,9 @@ def test_a_device_is_honoured(dataset: me.DoubleNMNIST) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_gets_the_same_episode(dataset: me.DoubleNMNIST, loader: me.EpisodeLoader) -> None:
-    episode = me.EpisodeLoader(dataset, 5, 2, 4, episodes=12, seed=3, device="cuda", num_workers=1)[2]
+    episode = me.EpisodeLoader(dataset, 5, 2, 4, episodes=12, seed=3, device="cuda", num_workers=1)[
+        2
+    ]
     assert torch.equal(episode.query_x.cpu(), loader[2].query_x)
 
 
@@ -417,7 +470,9 @@ def test_a_workers_memory_does_not_grow_with_episodes(dataset: me.DoubleNMNIST) 
         ({"dtype": torch.int32}, "choose torch.float32"),
     ],
 )
-def test_wrong_numbers_are_refused_at_once(dataset: me.DoubleNMNIST, options: dict[str, Any], message: str) -> None:
+def test_wrong_numbers_are_refused_at_once(
+    dataset: me.DoubleNMNIST, options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         me.EpisodeLoader(dataset, **{"queries": 5, **options})
 
@@ -427,7 +482,11 @@ def test_published_pairing_has_a_thousand_keys(nmnist_root: Root, tmp_path: Path
     me.EpisodeLoader(dataset, ways=5, shots=1, queries=999)
     with pytest.raises(UsageError, match="need 1001 keys a class, published pairing has 1000"):
         me.EpisodeLoader(dataset, ways=5, shots=1, queries=1000)
-    build_archive("double-nmnist", tmp_path / "a.h5", NMNIST(write_nmnist(tmp_path / "raw", 2, 2, digits="012")))
+    build_archive(
+        "double-nmnist",
+        tmp_path / "a.h5",
+        NMNIST(write_nmnist(tmp_path / "raw", 2, 2, digits="012")),
+    )
     with pytest.raises(UsageError, match=r"no recordings of 3, 4, 5, 6, 7, 8, 9"):
         me.EpisodeLoader(me.DoubleNMNIST(tmp_path / "a.h5", pairing="published"))
 

@@ -17,7 +17,9 @@ WIDTH, HEIGHT, DURATION = 34, 30, 5000
 def streams(draw: st.DrawFn, max_size: int = 60) -> ev.Events:
     n = draw(st.integers(0, max_size))
     column = lambda top: draw(st.lists(st.integers(0, top - 1), min_size=n, max_size=n))  # noqa: E731
-    return ev.sort_by_time(ev.make_events(column(WIDTH), column(HEIGHT), column(DURATION), column(2)))
+    return ev.sort_by_time(
+        ev.make_events(column(WIDTH), column(HEIGHT), column(DURATION), column(2))
+    )
 
 
 def as_multiset(events: ev.Events) -> list[tuple[int, ...]]:
@@ -40,32 +42,38 @@ def test_downsampling_conserves_every_event(events: ev.Events, space: int, time:
 
 
 @given(streams())
-def test_rasterising_conserves_counts_polarity_by_polarity(events: ev.Events) -> None:
-    grid = ev.rasterise(events, (50, 2, HEIGHT, WIDTH), DURATION)
+def test_rasterizing_conserves_counts_polarity_by_polarity(events: ev.Events) -> None:
+    grid = ev.rasterize(events, (50, 2, HEIGHT, WIDTH), DURATION)
     assert grid.sum() == len(events)
     assert grid[:, 1].sum() == np.count_nonzero(events["p"])
 
 
 @given(streams())
-def test_rasterising_puts_each_event_into_its_cell(events: ev.Events) -> None:
+def test_rasterizing_puts_each_event_into_its_cell(events: ev.Events) -> None:
     grid = np.zeros((50, 2, HEIGHT, WIDTH), int)
     for x, y, t, p in events.tolist():
         grid[t * 50 // DURATION, int(p), y, x] += 1
-    assert np.array_equal(ev.rasterise(events, grid.shape, DURATION), grid)
+    assert np.array_equal(ev.rasterize(events, grid.shape, DURATION), grid)
 
 
 @given(streams(), st.randoms(use_true_random=False))
-def test_rasterising_does_not_depend_on_order(events: ev.Events, random: np.random.Generator) -> None:
+def test_rasterizing_does_not_depend_on_order(
+    events: ev.Events, random: np.random.Generator
+) -> None:
     order = list(range(len(events)))
     random.shuffle(order)  # type: ignore[arg-type]
     shape = (10, 2, HEIGHT, WIDTH)
-    assert np.array_equal(ev.rasterise(events[order], shape, DURATION), ev.rasterise(events, shape, DURATION))
+    assert np.array_equal(
+        ev.rasterize(events[order], shape, DURATION), ev.rasterize(events, shape, DURATION)
+    )
 
 
 @given(streams(), st.sampled_from([1, 2]))
-def test_downsampling_then_rasterising_is_summing_blocks(events: ev.Events, space: int) -> None:
-    fine = ev.rasterise(events, (5, 2, HEIGHT, WIDTH), DURATION)
-    coarse = ev.rasterise(ev.downsample(events, space), (5, 2, HEIGHT // space, WIDTH // space), DURATION)
+def test_downsampling_then_rasterizing_is_summing_blocks(events: ev.Events, space: int) -> None:
+    fine = ev.rasterize(events, (5, 2, HEIGHT, WIDTH), DURATION)
+    coarse = ev.rasterize(
+        ev.downsample(events, space), (5, 2, HEIGHT // space, WIDTH // space), DURATION
+    )
     blocks = fine.reshape(5, 2, HEIGHT // space, space, WIDTH // space, space).sum((3, 5))
     assert np.array_equal(coarse, blocks)
 
@@ -85,7 +93,9 @@ def test_merging_keeps_all_events_and_is_stable(a: ev.Events, b: ev.Events) -> N
     tagged = ev.merge([ev.shift(a, dx=100), b])
     for t in np.unique(tagged["t"]):
         sides = tagged["x"][tagged["t"] == t] >= 100
-        assert np.all(np.diff(sides.astype(int)) <= 0), "at equal times the first stream comes first"
+        assert np.all(np.diff(sides.astype(int)) <= 0), (
+            "at equal times the first stream comes first"
+        )
 
 
 @given(streams(), st.integers(-20, 20), st.integers(-20, 20), st.integers(-500, 500))
@@ -126,13 +136,13 @@ def test_a_window_is_half_open() -> None:
 def test_counts_above_255_do_not_wrap() -> None:
     n = 300
     events = ev.make_events(np.zeros(n), np.zeros(n), np.zeros(n), np.ones(n))
-    assert ev.rasterise(events, (1, 2, 1, 1), 1000)[0, 1, 0, 0] == n
+    assert ev.rasterize(events, (1, 2, 1, 1), 1000)[0, 1, 0, 0] == n
 
 
 def test_an_event_outside_the_grid_is_refused_with_its_range() -> None:
     events = ev.make_events([40], [0], [0], [1])
     with pytest.raises(UsageError, match=r"x 40\.\.40.*32 x 16 pixels"):
-        ev.rasterise(events, (1, 2, 16, 32), 1000)
+        ev.rasterize(events, (1, 2, 16, 32), 1000)
 
 
 def test_foreign_arrays_are_brought_into_our_dtype() -> None:

@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 
 import metaevents as me
-from metaevents.double import build_archive, open_source
-from metaevents.sources.simulated import simulate_recordings, write_asl_dvs
+from metaevents.building import build_archive, open_source
+from metaevents.simulation.writers import simulate_recordings, write_asl_dvs
 
 SETTINGS = {
     "test": {"split": "test"},
@@ -47,7 +47,9 @@ GOLDEN: dict[str, dict[str, str]] = {
 
 def stream(dataset: me.ComposedDataset, ways: int, shots: int, queries: int, seed: int) -> str:
     """One digest over the first twenty episodes' digests."""
-    loader = me.EpisodeLoader(dataset, ways, shots, queries, episodes=20, seed=seed, representation="sum")
+    loader = me.EpisodeLoader(
+        dataset, ways, shots, queries, episodes=20, seed=seed, representation="sum"
+    )
     return hashlib.sha256("".join(episode.digest() for episode in loader).encode()).hexdigest()[:32]
 
 
@@ -66,7 +68,9 @@ def digests(name: str, root: Path, queries: int) -> dict[str, str]:
 
 def asl_root(root: Path) -> Path:
     folder = write_asl_dvs(root / "raw", files=10)
-    build_archive("double-asl-dvs", root / "double-asl-dvs.h5", open_source("double-asl-dvs", folder))
+    build_archive(
+        "double-asl-dvs", root / "double-asl-dvs.h5", open_source("double-asl-dvs", folder)
+    )
     return root
 
 
@@ -85,6 +89,8 @@ def test_the_samples_fingerprint_is_golden(sample_root: Path) -> None:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         raw = simulate_recordings("double-nmnist", folder)
-        build_archive("double-nmnist", Path(folder) / "double-nmnist.h5", open_source("double-nmnist", raw))
+        build_archive(
+            "double-nmnist", Path(folder) / "double-nmnist.h5", open_source("double-nmnist", raw)
+        )
         print({"double-nmnist": digests("double-nmnist", Path(folder), 10)})
         print({"double-asl-dvs": digests("double-asl-dvs", asl_root(Path(folder) / "asl"), 2)})

@@ -22,7 +22,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
     clean = folder / "checkout"
     shutil.copytree(
-        ROOT, clean, ignore=shutil.ignore_patterns(".git", "*.egg-info", "build", "dist", ".*_cache", "data.*")
+        ROOT,
+        clean,
+        ignore=shutil.ignore_patterns(".git", "*.egg-info", "build", "dist", ".*_cache"),
     )
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(clean)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -48,13 +50,30 @@ def test_the_sdist_can_be_built_from(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
-    assert {"pyproject.toml", "README.md", "LICENSE", "metaevents/data/double-nmnist.v1.json"} <= names
+    assert {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "metaevents/data/double-nmnist.v1.json",
+    } <= names
 
 
-def test_the_installed_wheel_works_elsewhere(built: Path, nmnist_root: Path, tmp_path: Path) -> None:
+def test_the_installed_wheel_works_elsewhere(
+    built: Path, nmnist_root: Path, tmp_path: Path
+) -> None:
     (wheel,) = built.glob("*.whl")
     target = tmp_path / "site"
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel)]
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--target",
+        str(target),
+        str(wheel),
+    ]
     subprocess.run(install, check=True, capture_output=True)
     code = (
         "import metaevents as me, sys\n"
@@ -64,7 +83,12 @@ def test_the_installed_wheel_works_elsewhere(built: Path, nmnist_root: Path, tmp
     )
     environment = {**os.environ, "PYTHONPATH": str(target)}
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "25, 100, 2, 16, 32" in done.stdout

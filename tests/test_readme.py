@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parent.parent / "README.md"
-FENCE = re.compile(r"(?:<!-- (?P<mark>[^>]*) -->\n)?```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL)
+FENCE = re.compile(
+    r"(?:<!-- (?P<mark>[^>]*) -->\n)?```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL
+)
 BLOCKS = list(FENCE.finditer(README.read_text("utf-8")))
 
 
@@ -30,13 +32,19 @@ def test_every_block_says_whether_it_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    "block", [b for b in BLOCKS if (b["mark"] or "").startswith("run")], ids=lambda b: b["code"][:40]
+    "block",
+    [b for b in BLOCKS if (b["mark"] or "").startswith("run")],
+    ids=lambda b: b["code"][:40],
 )
 def test_a_block_runs(block: re.Match[str], folder: Path) -> None:
     for package in re.findall(r"needs: (\w+)", block["mark"]):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
-    command = [sys.executable, "-c", block["code"]] if block["language"] == "python" else ["bash", "-ec", block["code"]]
+    command = (
+        [sys.executable, "-c", block["code"]]
+        if block["language"] == "python"
+        else ["bash", "-ec", block["code"]]
+    )
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -44,4 +52,6 @@ def test_a_block_runs(block: re.Match[str], folder: Path) -> None:
 def test_the_two_set_up_commands_are_those_that_ci_runs() -> None:
     first, second = (block["code"].strip() for block in BLOCKS[:2])
     assert first == "pip install -c constraints.txt . && metaevents quickstart"
-    assert second in README.with_name(".ci").joinpath("run").read_text("utf-8").replace("--quiet ", "")
+    assert second in README.with_name(".ci").joinpath("run").read_text("utf-8").replace(
+        "--quiet ", ""
+    )

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from baselines.experiments.study import Row
+    from baselines.experiments.accuracy import Row
 
 _MARKERS = "osD^vPX*"
 
 
-def curves(axes: Axes, rows: Iterable[Row], x: str, y: str, by: Sequence[str], error: str | None = "ci95") -> None:
+def curves(
+    axes: Axes, rows: Iterable[Row], x: str, y: str, by: Sequence[str], error: str | None = "ci95"
+) -> None:
     """A line for each combination of the columns `by`: column `y` over column `x`, with error bars."""
     for number, (name, line) in enumerate(grouped(rows, by).items()):
         axes.errorbar(
@@ -36,9 +38,14 @@ def curves(axes: Axes, rows: Iterable[Row], x: str, y: str, by: Sequence[str], e
 
 
 def bars(
-    axes: Axes, rows: Sequence[Row], y: str, at: Sequence[str], by: Sequence[str], error: str | None = "ci95"
+    axes: Axes,
+    rows: Sequence[Row],
+    y: str,
+    at: Sequence[str],
+    by: Sequence[str],
+    error: str | None = "ci95",
 ) -> None:
-    """Groups of bars: a group for each combination of the columns `at`, a colour for each of `by`; the paper's as marks."""
+    """Groups of bars: a group for each combination of the columns `at`, a color for each of `by`; the paper's as marks."""
     places = list(grouped(rows, at))
     series = grouped(rows, by)
     width = 0.8 / max(1, len(series))
@@ -52,9 +59,18 @@ def bars(
             capsize=2,
             label=name,
         )
-        paper = [(places.index(_name(row, at)) + offset, row["published"]) for row in line if "published" in row]
+        paper = [
+            (places.index(_name(row, at)) + offset, row["published"])
+            for row in line
+            if "published" in row
+        ]
         if paper:
-            axes.plot(*zip(*paper, strict=True), "k_", label=None if number else "the paper", markersize=12)
+            axes.plot(
+                *zip(*paper, strict=True),
+                "k_",
+                label=None if number else "the paper",
+                markersize=12,
+            )
     axes.set_xticks(range(len(places)), places, rotation=30, ha="right", fontsize="small")
     axes.set_ylabel(y)
     axes.grid(alpha=0.3, axis="y")

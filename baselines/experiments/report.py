@@ -12,11 +12,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from baselines.checkpoints import write_aside
+from baselines.experiments.accuracy import Row
 from baselines.experiments.plots import grouped
-from baselines.experiments.study import Row, Study
-from metaevents import __version__
+from baselines.experiments.study import Study
+from metaevents._version import __version__
 from metaevents.errors import UsageError
+from metaevents.files import write_atomic
 
 _PANEL = "panel"
 
@@ -51,7 +52,7 @@ def write(study: Study, rows: Sequence[Row], command: str) -> list[Path]:
     }
     paths = [study.out / f"{study.experiment.name}.{kind}" for kind in contents]
     for path, content in zip(paths, contents.values(), strict=True):
-        write_aside(path, content)
+        write_atomic(path, content)
     return paths
 
 
@@ -105,10 +106,21 @@ def _markdown(document: dict[str, Any]) -> str:
     lines += [f"{document['claim']}", ""] if document["claim"] else []
     for panel, rows in grouped(document["rows"], [_PANEL]).items():
         lines += [f"## {panel[0].upper()}{panel[1:]}", ""] if panel else []
-        lines += [*_table([{name: value for name, value in row.items() if name != _PANEL} for row in rows]), ""]
+        lines += [
+            *_table(
+                [{name: value for name, value in row.items() if name != _PANEL} for row in rows]
+            ),
+            "",
+        ]
     lines += [f"![{document['title']}]({document['experiment']}.svg)", ""]
     lines += [*(f"- {note}" for note in document["notes"]), ""] if document["notes"] else []
-    lines += ["Trained runs:", "", *_table(document["runs"]), "", f"Made by `{document['command']}`."]
+    lines += [
+        "Trained runs:",
+        "",
+        *_table(document["runs"]),
+        "",
+        f"Made by `{document['command']}`.",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -139,12 +151,15 @@ def _figures(study: Study, document: dict[str, Any]) -> dict[str, bytes]:
     from matplotlib.figure import Figure
 
     style: Any = {"svg.fonttype": "none", "svg.hashsalt": document["experiment"], "font.size": 9}
-    metadata = {"Title": document["title"], "Description": f"{_facts(document)}; {document['command']}"}
+    metadata = {
+        "Title": document["title"],
+        "Description": f"{_facts(document)}; {document['command']}",
+    }
     with rc_context(style):
         figure = Figure(figsize=(9, 4.5), layout="constrained")
         figure.suptitle(f"{document['title']} ({document['data']})")
         study.experiment.plot(figure, document["rows"])
-        figure.supxlabel(_facts(document), fontsize=6, color="grey")
+        figure.supxlabel(_facts(document), fontsize=6, color="gray")
         found = {}
         for kind, extra in (("png", {}), ("svg", {"Date": None})):
             buffer = io.BytesIO()

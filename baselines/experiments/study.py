@@ -13,37 +13,34 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from statistics import fmean
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import torch
-from torch import Tensor
-
-from baselines.checkpoints import read_weights, write_aside
-from baselines.learners import Baseline, from_weights
-from baselines.maml import MAML
-from baselines.recipes import MODELS, RunConfig, recipe
-from baselines.training import Stopped, archive_dataset, pick_device, train
-from baselines.transfer import Transfer
-from metaevents import __version__
-from metaevents.benchmark.statistics import ci95, repeated
-from metaevents.double import ComposedDataset, PathLike, load
-from metaevents.episodes import Episode, EpisodeLoader
-from metaevents.errors import MissingError, UsageError
+from baselines.config import MODELS, RunConfig, recipe
+from baselines.experiments.accuracy import (
+    EpisodeAccuracies,
+    Row,
+    Variants,
+    accuracies,
+    fitting_queries,
+    rounded,
+)
+from baselines.experiments.runs import Trained, weights_files
+from baselines.learners import from_weights
+from baselines.training.loop import Stopped, archive_dataset, pick_device, train
+from baselines.weights_file import read_weights
+from metaevents._version import __version__
+from metaevents.datasets import ComposedDataset, load
+from metaevents.episodes import EpisodeLoader
+from metaevents.errors import UsageError
+from metaevents.files import PathLike, write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Row = dict[str, Any]
-Classifier = Callable[[Tensor], Tensor]
-Variants = Callable[[Episode], Iterable[tuple[str, Classifier]]]
-"""An episode -> the classifiers to compare on it, each with its name; made one after the other."""
 Value = TypeVar("Value")
 
 NO_NUMBERS = "The paper shows this as a figure; no number of it is known to us to set beside ours."
-_QUERIES = (15, 10, 5, 4, 3, 2, 1)
-_REFERENCE = 16 * 32  # cells of a Double N-MNIST frame, which the quick budget is made for
 
 
 @dataclass(frozen=True)
@@ -70,14 +67,16 @@ class Budget:
             return max(least, round(n / max(1.0, factor)))
 
         training = {name: fewer(value, 5) for name, value in self.training.items()}
-        return replace(self, episodes=fewer(self.episodes, 5), tuning=fewer(self.tuning, 3), training=training)
+        return replace(
+            self, episodes=fewer(self.episodes, 5), tuning=fewer(self.tuning, 3), training=training
+        )
 
 
 BUDGETS: Mapping[str, Budget] = MappingProxyType(
     {
         "quick": Budget(
             episodes=100, trials=1, queries=5, tuning=30, recipe="best",
-            training={"steps": 100, "pretrain": 150, "val_every": 50, "val_episodes": 20},
+            training={"steps": 100, "pretrain_steps": 150, "val_every": 50, "val_episodes": 20},
         ),
         "full": Budget(episodes=600, trials=10, queries=15, tuning=2000, recipe="paper"),
     }
@@ -110,75 +109,22 @@ class Experiment:
         found = []
         for row in rows:
             for paper in self.published:
-                names = {name: value for name, value in paper.items() if not name.startswith("published")}
+                names = {
+                    name: value for name, value in paper.items() if not name.startswith("published")
+                }
                 if names.items() <= row.items():
-                    row = {**row, **{name: value for name, value in paper.items() if name not in names}}
-            found.append({name: _rounded(value) for name, value in row.items()})
+                    row = {
+                        **row,
+                        **{name: value for name, value in paper.items() if name not in names},
+                    }
+            found.append({name: rounded(value) for name, value in row.items()})
         return found
-
-
-@dataclass(frozen=True)
-class Score:
-    """Accuracies of every episode, [trials][episodes]."""
-
-    trials: tuple[tuple[float, ...], ...]
-
-    @property
-    def accuracy(self) -> float:
-        return fmean(chain(*self.trials))
-
-    def row(self) -> Row:
-        """Mean accuracy, the 95 % interval over episodes, and the deviation of the trials' means where there are several."""
-        means = [fmean(trial) for trial in self.trials]
-        return {
-            "accuracy": self.accuracy,
-            "ci95": ci95(list(chain(*self.trials))),
-            "deviation": repeated(means)["deviation"] if len(means) > 1 else None,
-            "trials": len(self.trials),
-            "episodes": len(self.trials[0]),
-        }
-
-    def change(self, before: Score) -> Row:
-        """What was gained over `before` on the same episodes, with the interval of the differences."""
-        differences = [a - b for a, b in zip(chain(*self.trials), chain(*before.trials), strict=True)]
-        return {"change": fmean(differences), "change_ci95": ci95(differences)}
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A trained run: its learner, and a digest of its weights."""
-
-    learner: Baseline
-    digest: str
-
-    @property
-    def config(self) -> RunConfig:
-        return self.learner.config
-
-    @property
-    def maml(self) -> MAML:
-        return cast(MAML, self.learner.model)
-
-    @property
-    def transfer(self) -> Transfer:
-        return cast(Transfer, self.learner.model)
-
-    def summary(self) -> Row:
-        """What outputs say of it."""
-        config, record = self.config, self.learner.record
-        measured = dict(record.measured or {})
-        return {
-            "model": config.model, "recipe": config.recipe, "pairing": config.pairing, "classes": config.classes,
-            "ways": config.ways if config.kind.method == "maml" else None, "seed": config.seed, "step": record.step,
-            "steps": config.steps, "val_accuracy": _rounded(measured.get("val_accuracy")), "source": record.source,
-            "weights": self.digest[:16],
-        }  # fmt: skip
 
 
 class Study:
     """One experiment being run on one archive.
 
-    Parameters:
+    Args:
         experiment: which.
         archive: the archive file, or the folder that holds it.
         out: folder of the outputs, of the runs that are trained here (`runs/`) and of the cells.
@@ -213,27 +159,37 @@ class Study:
         if budget not in BUDGETS:
             raise UsageError(f"budget {budget!r}; choose one of {', '.join(BUDGETS)}")
         given: dict[str, Any] = {
-            name: value for name, value in (("episodes", episodes), ("tuning", tuning)) if value is not None
+            name: value
+            for name, value in (("episodes", episodes), ("tuning", tuning))
+            if value is not None
         }
         for name, value in given.items():
             if value < 1:
                 raise UsageError(f"{name}={value}; give at least 1")
-        self.experiment, self.archive, self.out = experiment, Path(archive).expanduser(), Path(out).expanduser()
+        self.experiment, self.archive, self.out = (
+            experiment,
+            Path(archive).expanduser(),
+            Path(out).expanduser(),
+        )
         self.dataset_name = archive_dataset(self.archive)
         self.pairing, self.classes, self.device = pairing, classes, pick_device(device)
         self.test = self.split("test")
         self.budget_name, self.budget = budget, BUDGETS[budget]
         if budget == "quick":
             height, width = self.test.frame_shape[-2:]
-            self.budget = replace(self.budget, **experiment.quick).shrunk(height * width / _REFERENCE)
+            self.budget = replace(self.budget, **experiment.quick).shrunk(
+                height * width / _REFERENCE
+            )
         self.budget = replace(self.budget, **given)
         self.notes: list[str] = []
         self.used: dict[str, Trained] = {}
         self._training, self._progress = dict(training or {}), progress
-        self._found = [(path, read_weights(path)) for path in _weights_files(runs)]
+        self._found = [(path, read_weights(path)) for path in weights_files(runs)]
         self._cells_file = self.out / f"{experiment.name}.partial.json"
         self._others = dict(
-            chain.from_iterable(_cells(path).items() for path in sorted(self.out.glob("*.partial.json")))
+            chain.from_iterable(
+                _cells(path).items() for path in sorted(self.out.glob("*.partial.json"))
+            )
         )
         self._cells = _cells(self._cells_file)
 
@@ -241,7 +197,13 @@ class Study:
 
     def split(self, name: str, pairing: str | None = None) -> ComposedDataset:
         """A split of the archive, with the study's pairing or another."""
-        return load(self.dataset_name, self.archive, name, pairing=pairing or self.pairing, classes=self.classes)
+        return load(
+            self.dataset_name,
+            self.archive,
+            name,
+            pairing=pairing or self.pairing,
+            classes=self.classes,
+        )
 
     def note(self, text: str) -> None:
         """Something that a reader of the outputs should know."""
@@ -255,12 +217,18 @@ class Study:
 
         Where `pairing` is not asked for, a run of pairing all will do for a study of another; a note says so.
         """
-        found = self.find(model, pairing=pairing, ways=ways) if pairing else self._nearest(model, ways)
+        found = (
+            self.find(model, pairing=pairing, ways=ways) if pairing else self._nearest(model, ways)
+        )
         return found or self._trained_here(model, pairing or self.pairing, ways)
 
     def _nearest(self, model: str, ways: int = 5) -> Trained | None:
-        if (found := self.find(model, ways=ways)) is None and (found := self.find(model, pairing="all", ways=ways)):
-            self.note(f"{model}: trained on pairing all, as no run of pairing {self.pairing} was given.")
+        if (found := self.find(model, ways=ways)) is None and (
+            found := self.find(model, pairing="all", ways=ways)
+        ):
+            self.note(
+                f"{model}: trained on pairing all, as no run of pairing {self.pairing} was given."
+            )
         return found
 
     def find(self, model: str, *, pairing: str | None = None, ways: int = 5) -> Trained | None:
@@ -279,7 +247,9 @@ class Study:
         if not fitting:
             return None
         # The first of equals; chosen on validation, never on the test.
-        path, _ = max(fitting, key=lambda each: (each[1].record.measured or {}).get("val_accuracy", 0.0))
+        path, _ = max(
+            fitting, key=lambda each: (each[1].record.measured or {}).get("val_accuracy", 0.0)
+        )
         return self._open(path)
 
     def given(self, first: str, *others: str) -> list[Trained]:
@@ -294,28 +264,44 @@ class Study:
         return trained
 
     def _config(self, model: str, pairing: str, ways: int) -> RunConfig:
-        fixed = {"dataset": self.dataset_name, "pairing": pairing, "classes": self.classes, "ways": ways}
+        fixed = {
+            "dataset": self.dataset_name,
+            "pairing": pairing,
+            "classes": self.classes,
+            "ways": ways,
+        }
 
         def named(model: str) -> RunConfig:
-            return recipe(model, self.budget.recipe, **{**self.budget.training, **self._training, **fixed})
+            return recipe(
+                model, self.budget.recipe, **{**self.budget.training, **self._training, **fixed}
+            )
 
-        if MODELS[model].method == "transfer" and (start := named(model.replace("transfer", "maml"))).pretrain:
+        if (
+            MODELS[model].method == "transfer"
+            and (start := named(model.replace("transfer", "maml"))).pretrain_steps
+        ):
             return start.pretraining  # one pre-training for both
         return named(model)
 
     def _trained_here(self, model: str, pairing: str, ways: int) -> Trained:
         config = self._config(model, pairing, ways)
         start = None
-        if config.pretrain:
+        if config.pretrain_steps:
             self._train(config.pretraining, start := self._folder(config.pretraining))
         out = self._folder(config)
         self._train(config, out, start)
-        self.note(f"{model} was trained here, by recipe {config.recipe!r} for {config.steps} steps.")
+        self.note(
+            f"{model} was trained here, by recipe {config.recipe!r} for {config.steps} steps."
+        )
         return self._open(out / "best.safetensors")
 
     def _folder(self, config: RunConfig) -> Path:
         of = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
-        return self.out / "runs" / f"{config.model}.{config.pairing}.{config.classes}.{config.ways}way.{of}"
+        return (
+            self.out
+            / "runs"
+            / f"{config.model}.{config.pairing}.{config.classes}.{config.ways}way.{of}"
+        )
 
     def _train(self, config: RunConfig, out: Path, start: Path | None = None) -> None:
         try:
@@ -335,12 +321,16 @@ class Study:
 
     def cell(self, key: Mapping[str, Any], compute: Callable[[], Value]) -> Value:
         """`compute()`, or what it gave before for an equal key; both what JSON can write."""
-        name = json.dumps({**key, "fingerprint": self.test.fingerprint, "metaevents": __version__}, sort_keys=True)
+        name = json.dumps(
+            {**key, "fingerprint": self.test.fingerprint, "metaevents": __version__}, sort_keys=True
+        )
         if name not in self._cells:
-            self._cells[name] = self._others[name] if name in self._others else json.loads(json.dumps(compute()))
+            self._cells[name] = (
+                self._others[name] if name in self._others else json.loads(json.dumps(compute()))
+            )
             self.out.mkdir(parents=True, exist_ok=True)
             document = {"format": "metaevents-cells", "cells": self._cells}
-            write_aside(self._cells_file, json.dumps(document).encode())
+            write_atomic(self._cells_file, json.dumps(document).encode())
         return cast(Value, self._cells[name])
 
     # --- accuracies ------------------------------------------------------------------------------------------------------------
@@ -355,10 +345,10 @@ class Study:
         ways: int = 5,
         shots: int = 1,
         queries: int | None = None,
-    ) -> dict[str, Score]:
+    ) -> dict[str, EpisodeAccuracies]:
         """Accuracies of variants on the same episodes, by the variants' names.
 
-        Parameters:
+        Args:
             what: names what is varied, and how; a part of the cells' keys.
             variants: an episode -> names and classifiers.
             runs: whose weights the result depends on; the first one says how it wants its input.
@@ -377,12 +367,18 @@ class Study:
                 "episodes": self.budget.episodes, "seed": seed,
             }  # fmt: skip
             loader = EpisodeLoader(
-                dataset, ways, shots, queries, self.budget.episodes, seed, representation=runs[0].learner.representation
+                dataset,
+                ways,
+                shots,
+                queries,
+                self.budget.episodes,
+                seed,
+                representation=runs[0].learner.representation,
             )
             found = self.cell(key, lambda loader=loader: self._accuracies(what, loader, variants))  # type: ignore[misc]
             for name, values in found.items():
                 trials.setdefault(name, []).append(tuple(values))
-        return {name: Score(tuple(each)) for name, each in trials.items()}
+        return {name: EpisodeAccuracies(tuple(each)) for name, each in trials.items()}
 
     def _check_unseen(self, run: Trained, dataset: ComposedDataset) -> None:
         if dataset.split != "test":
@@ -396,8 +392,12 @@ class Study:
                 f"Test with pairing published and {run.config.model} trained on pairing {run.config.pairing}: {'; '.join(seen)}."
             )
 
-    def _accuracies(self, what: str, loader: EpisodeLoader, variants: Variants) -> dict[str, list[float]]:
-        return accuracies(loader, variants, f"{what}, {loader.dataset.split}, seed {loader.seed}", self._progress)
+    def _accuracies(
+        self, what: str, loader: EpisodeLoader, variants: Variants
+    ) -> dict[str, list[float]]:
+        return accuracies(
+            loader, variants, f"{what}, {loader.dataset.split}, seed {loader.seed}", self._progress
+        )
 
     def bar(self, steps: Iterable[Value], what: str, total: int | None = None) -> Iterator[Value]:
         """`steps`, with a progress bar."""
@@ -407,73 +407,7 @@ class Study:
         yield from tqdm(steps, desc=what, total=total, leave=False, disable=hidden)
 
 
-def accuracy(
-    learner: Any, dataset: ComposedDataset, ways: int, shots: int, queries: int, episodes: int, seed: int
-) -> list[float]:
-    """The accuracy of a learner in every one of a stream's episodes."""
-    loader = EpisodeLoader(
-        dataset, ways, shots, queries, episodes, seed, representation=getattr(learner, "representation", "frames")
-    )
-    return accuracies(loader, learners(lambda: {"": learner}), progress=False)[""]
-
-
-def accuracies(
-    loader: EpisodeLoader, variants: Variants, what: str = "", progress: bool | None = None
-) -> dict[str, list[float]]:
-    """The accuracy of every variant in every episode."""
-    from tqdm import tqdm
-
-    found: dict[str, list[float]] = {}
-    for episode in tqdm(loader, desc=what, leave=False, unit="ep", disable=None if progress is None else not progress):
-        for name, classifier in variants(episode):
-            told = classifier(episode.query_x).argmax(-1).cpu()
-            found.setdefault(name, []).append(float((told == episode.query_y).double().mean()))
-    return found
-
-
-def learners(make: Callable[[], Mapping[str, Any]], generator: torch.Generator | None = None) -> Variants:
-    """Several learners as variants, each adapting for itself; made when the first episode comes.
-
-    What they draw from `generator` is a function of the episode alone, the same for all of them.
-    """
-    named: dict[str, Any] = {}
-
-    def variants(episode: Episode) -> Iterator[tuple[str, Classifier]]:
-        named.update({} if named else make())
-        for name, learner in named.items():
-            if generator is not None:
-                generator.manual_seed(int(episode.digest()[:15], 16))
-            yield name, learner.adapt(episode.support_x, episode.support_y, len(episode.classes))
-
-    return variants
-
-
-def fits(dataset: ComposedDataset, ways: int, shots: int, queries: int) -> bool:
-    """Whether a split has recordings for such episodes."""
-    try:
-        EpisodeLoader(dataset, ways, shots, queries)
-    except UsageError:
-        return False
-    return True
-
-
-def fitting_queries(dataset: ComposedDataset, ways: int, shots: int, most: int) -> int:
-    """Queries a class, at most `most`, for which a split has recordings; 1 where none do, for the loader to complain."""
-    return next((n for n in _QUERIES if n <= most and fits(dataset, ways, shots, n)), 1)
-
-
-def _weights_files(places: Iterable[PathLike]) -> Iterator[Path]:
-    for place in map(Path, places):
-        place = place.expanduser()
-        if place.is_file():
-            yield place
-            continue
-        found = sorted({*place.glob("*.safetensors"), *place.rglob("best.safetensors")})
-        if not found:
-            raise MissingError(
-                f"no trained runs in {place}; give the folder of one that `python -m baselines train` made"
-            )
-        yield from found
+_REFERENCE = 16 * 32  # cells of a Double N-MNIST frame, which the quick budget is made for
 
 
 def _cells(path: Path) -> dict[str, Any]:
@@ -482,11 +416,7 @@ def _cells(path: Path) -> dict[str, Any]:
     try:
         cells: dict[str, Any] = json.loads(path.read_text("utf-8"))["cells"]
     except (ValueError, KeyError, TypeError):
-        raise UsageError(f"{path} is not what an experiment left; remove it, or give another folder") from None
+        raise UsageError(
+            f"{path} is not what an experiment left; remove it, or give another folder"
+        ) from None
     return cells
-
-
-def _rounded(value: Any) -> Any:
-    return (
-        float(f"{round(value, 15):.4g}") if isinstance(value, float) else value
-    )  # what is left of 0.1 + 0.2 - 0.3 is 0

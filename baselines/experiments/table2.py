@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from baselines.experiments.accuracy import Row, learners
 from baselines.experiments.plots import bars
-from baselines.experiments.study import Experiment, Row, Study, learners
+from baselines.experiments.study import Experiment, Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,14 +36,22 @@ def _rows(study: Study) -> list[Row]:
                         "trained on": trained_on,
                     }
                     rows.append({**row, "pairing": pairing, "phase": phase, **scores[""].row()})
-    study.note("The paper's values are for pairing published, in training and evaluation; deviations are over trials.")
+    study.note(
+        "The paper's values are for pairing published, in training and evaluation; deviations are over trials."
+    )
     return rows
 
 
 def _plot(figure: Figure, rows: Sequence[Row]) -> None:
     sides = figure.subplots(1, 2, sharey=True)
     for axes, phase in zip(sides, _SPLITS.values(), strict=True):
-        bars(axes, [row for row in rows if row["phase"] == phase], "accuracy", ["model", "trained on"], ["pairing"])
+        bars(
+            axes,
+            [row for row in rows if row["phase"] == phase],
+            "accuracy",
+            ["model", "trained on"],
+            ["pairing"],
+        )
         axes.set_title(phase)
 
 

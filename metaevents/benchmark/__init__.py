@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from metaevents.benchmark.evaluation import evaluate
-    from metaevents.benchmark.predictions import Predictions, Score, score
+    from metaevents.benchmark.predictions import Predictions
     from metaevents.benchmark.protocols import Protocol
     from metaevents.benchmark.report import Report, over_training_seeds
+    from metaevents.benchmark.scoring import Score, score
 
 _HOME = {
     "Predictions": "predictions",
     "Protocol": "protocols",
     "Report": "report",
-    "Score": "predictions",
+    "Score": "scoring",
     "evaluate": "evaluation",
     "over_training_seeds": "report",
-    "score": "predictions",
+    "score": "scoring",
 }
 
 __all__ = ["Predictions", "Protocol", "Report", "Score", "evaluate", "over_training_seeds", "score"]

@@ -19,17 +19,19 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from metaevents import __version__
+from metaevents._version import __version__
 from metaevents.benchmark import protocols, statistics
-from metaevents.benchmark.learners import Runner, generators_restored, seed_generators
-from metaevents.benchmark.predictions import Predictions, grade
+from metaevents.benchmark.learners import Runner
+from metaevents.benchmark.predictions import Predictions
 from metaevents.benchmark.protocols import Protocol, episode_list
 from metaevents.benchmark.report import Report
+from metaevents.benchmark.scoring import grade
+from metaevents.benchmark.seeding import generators_restored, seed_generators
 from metaevents.benchmark.transduction import EPISODES, Observation, judge, observe
-from metaevents.double import ComposedDataset
-from metaevents.draws import Streams
+from metaevents.datasets import ComposedDataset
 from metaevents.episodes import Episode, EpisodeLoader
 from metaevents.errors import UsageError
+from metaevents.rng import Streams
 
 T = TypeVar("T")
 
@@ -48,11 +50,11 @@ def evaluate(
     """Score a learner on the episodes of a protocol.
 
     The global random generators of torch, numpy and Python are seeded before each episode, with a number that follows from the
-    protocol's seed and the episode's, and put back at the end. Started by `torchrun`, or within an initialised process
+    protocol's seed and the episode's, and put back at the end. Started by `torchrun`, or within an initialized process
     group, the episodes are shared among the processes; all of them get the same report, and on CPU, with the same number of
     threads, it has the same predictions as that of a single process.
 
-    Parameters:
+    Args:
         learner: any object with `adapt(support_x, support_y, ways) -> classifier`, called by position, or a function of that
             shape; `classifier(query_x)` gives scores [n, ways]. `metaevents.benchmark.learners` says what it may tell of itself.
         dataset: the test split, with the pairing and the classes that the protocol is to be run with.
@@ -79,19 +81,30 @@ def evaluate(
     with _group() as group, generators_restored():
 
         def answers(run: Protocol) -> _Answers:
-            return _Answers.of(group.each(lambda: _run(runner, dataset, run, group, workers, progress)), run)
+            return _Answers.of(
+                group.each(lambda: _run(runner, dataset, run, group, workers, progress)), run
+            )
 
         _reset_peak_memory(runner)
         main = answers(run)
-        told = group.each(lambda: _tell(runner, main.episodes_of[group.rank]))
+        told = group.each(lambda: collect_metrics(runner, main.episodes_of[group.rank]))
         probes = group.each(lambda: _probe(runner, dataset, run, drawn.digest, group))
         accuracies = [float((main.labels == drawn.labels).mean())]
         for trial in range(1, trials):
             other = replace(run, seed=run.seed + trial)
-            accuracies.append(float((answers(other).labels == episode_list(dataset, other, progress).labels).mean()))
+            accuracies.append(
+                float(
+                    (answers(other).labels == episode_list(dataset, other, progress).labels).mean()
+                )
+            )
         total = max(group.each(lambda: time.perf_counter() - start))
 
-    finding = judge([observation for _, observation in sorted(chain.from_iterable(probes), key=lambda probe: probe[0])])
+    finding = judge(
+        [
+            observation
+            for _, observation in sorted(chain.from_iterable(probes), key=lambda probe: probe[0])
+        ]
+    )
     score = grade(dataset, run, drawn, main.labels)
     return Report(
         **{name: getattr(score, name) for name in score.document_fields()},
@@ -101,19 +114,24 @@ def evaluate(
         transductive=finding.transductive,
         transductive_evidence=finding.evidence,
         deterministic=finding.deterministic,
-        time={"adapt_ms": 1000 * median(main.adapt_s), "classify_ms": 1000 * median(main.classify_s), "total_s": total},
-        peak_memory_mb=max((t.peak_memory_mb for t in told if t.peak_memory_mb is not None), default=None),
+        time={
+            "adapt_ms": 1000 * median(main.adapt_s),
+            "classify_ms": 1000 * median(main.classify_s),
+            "total_s": total,
+        },
+        peak_memory_mb=max(
+            (t.peak_memory_mb for t in told if t.peak_memory_mb is not None), default=None
+        ),
         parameters=told[0].parameters,
         spikes_per_sample=_mean([(t.spikes_per_sample, t.episodes) for t in told]),
-        synaptic_operations_per_sample=_mean([(t.synaptic_operations_per_sample, t.episodes) for t in told]),
+        synaptic_operations_per_sample=_mean(
+            [(t.synaptic_operations_per_sample, t.episodes) for t in told]
+        ),
         learner=runner.name,
         seen=told[0].seen,
         overlap=overlap,
         predictions=Predictions(run, dataset.fingerprint, drawn.digest, main.labels, main.scores),
     )
-
-
-# --- processes ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -136,7 +154,9 @@ class _Group:
         except Exception as error:  # the others would wait for this process for ever
             failure = error
         told: list[Any] = [None] * self.size
-        dist.all_gather_object(told, (result, None if failure is None else f"{type(failure).__name__}: {failure}"))
+        dist.all_gather_object(
+            told, (result, None if failure is None else f"{type(failure).__name__}: {failure}")
+        )
         if failure is not None:
             raise failure
         for rank, (_, problem) in enumerate(told):
@@ -151,7 +171,9 @@ def _group() -> Iterator[_Group]:
     import torch.distributed as dist
 
     there = dist.is_available() and dist.is_initialized()
-    started = dist.is_available() and "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    started = (
+        dist.is_available() and "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    )
     if not there and not started:
         yield _Group()
         return
@@ -162,9 +184,6 @@ def _group() -> Iterator[_Group]:
     finally:
         if not there:
             dist.destroy_process_group()
-
-
-# --- running -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -204,7 +223,12 @@ class _Answers:
 
 
 def _run(
-    runner: Runner, dataset: ComposedDataset, run: Protocol, group: _Group, workers: int, progress: bool | None
+    runner: Runner,
+    dataset: ComposedDataset,
+    run: Protocol,
+    group: _Group,
+    workers: int,
+    progress: bool | None,
 ) -> _Share:
     """Run the learner over this process's episodes."""
     from tqdm import tqdm
@@ -215,12 +239,14 @@ def _run(
     adapt_s, classify_s = [], []
     hidden = True if group.rank else None if progress is None else not progress
     episodes = _episodes(runner, dataset, run, own, workers)
-    for row, episode in enumerate(tqdm(episodes, total=len(own), desc="evaluate", unit="ep", disable=hidden)):
+    for row, episode in enumerate(
+        tqdm(episodes, total=len(own), desc="evaluate", unit="ep", disable=hidden)
+    ):
         seed_generators(_seed(run, own[row]))
-        runner.synchronise()
+        runner.synchronize()
         began = time.perf_counter()
         classifier = runner.adapt(episode, run.ways)
-        runner.synchronise()
+        runner.synchronize()
         adapted = time.perf_counter()
         given = runner.scores(classifier, episode.query_x, episode, run.ways)
         adapt_s.append(adapted - began)
@@ -279,15 +305,17 @@ def _probe(
     observations = []
     for index in chosen[group.rank :: group.size]:
         episode, foreign = runner.place(loader[index]), runner.place(loader[index + 1])
-        observations.append((index, observe(runner, episode, foreign, run.ways, _seed(run, index), streams(index + 1))))
+        observations.append(
+            (
+                index,
+                observe(runner, episode, foreign, run.ways, _seed(run, index), streams(index + 1)),
+            )
+        )
     return observations
 
 
-# --- what the learner and the system tell ----------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
-class _Told:
+class LearnerMetrics:
     """What a learner tells of itself after `episodes` episodes, and the system of this process; None where they do not."""
 
     episodes: int
@@ -298,7 +326,7 @@ class _Told:
     seen: dict[str, Any] | None
 
 
-def _tell(runner: Runner, episodes: int) -> _Told:
+def collect_metrics(runner: Runner, episodes: int) -> LearnerMetrics:
     amounts = {
         name: runner.offers(name) if episodes else None
         for name in ("spikes_per_sample", "synaptic_operations_per_sample")
@@ -310,7 +338,7 @@ def _tell(runner: Runner, episodes: int) -> _Told:
         seen = str(seen)
     if not isinstance(seen, Mapping | None):
         raise UsageError(f"seen={seen!r}; offer a dictionary that JSON can write")
-    return _Told(
+    return LearnerMetrics(
         episodes,
         _peak_memory_mb(runner),
         runner.parameters(),
@@ -324,7 +352,9 @@ def _mean(amounts: Sequence[tuple[float | None, int]]) -> float | None:
     counted = [(amount, episodes) for amount, episodes in amounts if episodes]
     if any(amount is None for amount, _ in counted):
         return None
-    return sum((amount or 0.0) * episodes for amount, episodes in counted) / sum(episodes for _, episodes in counted)
+    return sum((amount or 0.0) * episodes for amount, episodes in counted) / sum(
+        episodes for _, episodes in counted
+    )
 
 
 def _reset_peak_memory(runner: Runner) -> None:

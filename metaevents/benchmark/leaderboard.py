@@ -1,22 +1,21 @@
 """The leaderboard: entries grouped into tables, ranked, compared with the best, and written as Markdown.
 
 Every number comes from entries that `metaevents.benchmark.entries` let through, and equal entries give equal bytes. The page
-is left to `metaevents.benchmark.page`.
+is left to `metaevents.benchmark.render_html`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from metaevents.benchmark.entries import Entry
-from metaevents.tasks import CLASS_SPLITS, PAIRINGS, get_spec, specs
+from metaevents.rng import sign_patterns
+from metaevents.specs import CLASS_SPLITS, PAIRINGS, get_spec, specs
 
 ALPHA = 0.05
 """Entries whose corrected p is above it are tied with the best."""
@@ -31,16 +30,13 @@ Counts: TypeAlias = npt.NDArray[np.int64]
 """[episodes]: queries that were classified rightly, an episode."""
 
 
-# --- comparing ---------------------------------------------------------------------------------------------------------
-
-
 def paired_tests(best: Counts, others: Sequence[Counts]) -> list[float]:
     """Two-sided p, for each of the others, of a sign-flip permutation test on the mean difference from the best.
 
     If two methods were alike, either could have had either score of an episode, so the sign of each difference is arbitrary.
     Whole numbers and a fixed stream of signs make p the same on every platform.
 
-    Parameters:
+    Args:
         best, others: [episodes] rightly classified queries, in the same order of episodes.
     """
     if not others:
@@ -49,26 +45,13 @@ def paired_tests(best: Counts, others: Sequence[Counts]) -> list[float]:
     differences = np.stack([best - other for other in others], axis=1).astype(np.float64)
     observed = np.abs(differences.sum(axis=0))
     extreme = np.zeros(len(others), np.int64)
-    for signs in _signs(len(best)):
+    for signs in sign_patterns(len(best), FLIPS):
         extreme += np.sum(np.abs(signs.astype(np.float64) @ differences) >= observed, axis=0)
     return [float(value) for value in (1 + extreme) / (1 + FLIPS)]
 
 
-@lru_cache(maxsize=4)
-def _signs(n: int) -> tuple[npt.NDArray[np.int8], ...]:
-    """Blocks of patterns of n signs, `FLIPS` patterns in all."""
-    generator = np.random.Philox(key=n)  # raw words only: numpy may change what it draws from them, never the words
-    blocks = []
-    for start in range(0, FLIPS, 1000):
-        rows = min(1000, FLIPS - start)
-        words = generator.random_raw(rows * -(-n // 64)).astype("<u8")
-        bits = np.unpackbits(words.view(np.uint8).reshape(rows, -1), axis=1)[:, :n]
-        blocks.append(1 - 2 * bits.astype(np.int8))
-    return tuple(blocks)
-
-
 def holm(p: Sequence[float]) -> list[float]:
-    """p values corrected for their number, in their order (Holm 1979, Scandinavian Journal of Statistics 6:65)."""
+    """P values corrected for their number, in their order (Holm 1979, Scandinavian Journal of Statistics 6:65)."""
     corrected = [0.0] * len(p)
     largest = 0.0
     for place, index in enumerate(sorted(range(len(p)), key=p.__getitem__)):
@@ -125,13 +108,10 @@ def _same_episodes(a: Entry, b: Entry) -> bool:
 
 def _counts(entry: Entry) -> Counts:
     protocol = entry.protocol
-    counts: Counts = np.rint(np.multiply(entry.report["per_episode"], protocol["ways"] * protocol["queries"])).astype(
-        np.int64
-    )
+    counts: Counts = np.rint(
+        np.multiply(entry.report["per_episode"], protocol["ways"] * protocol["queries"])
+    ).astype(np.int64)
     return counts
-
-
-# --- tables ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -194,7 +174,10 @@ class Table:
 
 
 NOTES: Mapping[tuple[str, str], str] = {
-    ("classes", "novel-components"): "The test classes are made of digits or letters that training never saw.",
+    (
+        "classes",
+        "novel-components",
+    ): "The test classes are made of digits or letters that training never saw.",
     ("pairing", "published"): (
         "This pairing tells by its left recording what a sample is, so that a trivial method scores high; it is here for "
         "comparison with published figures alone."
@@ -235,141 +218,8 @@ def _table(entries: Sequence[Entry]) -> Table:
             worked_out[ids] = standings(members)
         for entry, standing in zip(members, worked_out[ids], strict=True):
             found[entry.id][setting] = standing
-    return Table(ordered[0].protocol, ordered[0].sample, tuple(Row(entry, found[entry.id]) for entry in ordered))
-
-
-# --- words -------------------------------------------------------------------------------------------------------------
-
-TITLE = "Few-shot learning on event cameras"
-
-READING = (
-    "Accuracy is the mean over the episodes, in percent, with half its 95 % confidence interval; the second interval is a "
-    "bootstrap over recordings, which counts that episodes share a limited pool of them.",
-    "“Tied” is an entry that a paired permutation test on the shared episodes (Holm-corrected, 5 %) cannot tell from the best.",
-    "“Transductive” is a method whose score of a query was found to depend on the other queries; “inductive” all others.",
-    "“Verified” is what somebody other than the authors has rerun; “claimed” is what the authors alone have run. Of either, "
-    "`metaevents validate --archive` scores the predictions again.",
-)
-
-SAMPLE_NOTE = (
-    "Scores on a sample of the recordings. They show that everything runs and what trivial methods get; no number here may stand "
-    "beside one on the whole dataset."
-)
-
-EMPTY = "No entry yet; cards/SUBMITTING.md says how to make the first one."
-NOTHING_WHOLE = "No entry on a whole dataset yet; cards/SUBMITTING.md says how to make the first one."
-FOOTER = "Written by `metaevents leaderboard` from cards/entries. To add an entry, read cards/SUBMITTING.md."
-
-
-DASH = "\N{EN DASH}"
-
-
-def percent(value: float) -> str:
-    """An accuracy for reading: 98.23 for 0.98231."""
-    return f"{100 * value:.2f}"
-
-
-def probability(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-
-
-def said_of(standing: Standing) -> str:
-    """What a standing is in words: "tied, p = 0.310"."""
-    words = {"incomparable": "other episodes", "unranked": "not ranked"}.get(
-        standing.against_best, standing.against_best
+    return Table(
+        ordered[0].protocol,
+        ordered[0].sample,
+        tuple(Row(entry, found[entry.id]) for entry in ordered),
     )
-    return words if standing.p is None else f"{words}, {probability(standing.p)}"
-
-
-def flags(entry: Entry) -> list[str]:
-    """What a reader must know of an entry beside its numbers."""
-    report = entry.report
-    found = {
-        "overlaps the test": bool(entry.overlap),
-        "not deterministic": not report["deterministic"],
-        "other data": entry.method["other_data"].strip().casefold() != "none",
-    }
-    return [flag for flag, holds in found.items() if holds]
-
-
-# --- Markdown ----------------------------------------------------------------------------------------------------------
-
-
-def markdown(found: Sequence[Table]) -> str:
-    """The leaderboard as Markdown; nothing in an entry can be anything but text or a link."""
-    lines = [
-        "# Leaderboard",
-        "",
-        "<!-- Written by `metaevents leaderboard` from cards/entries; do not edit. -->",
-        "",
-        f"{TITLE}: every entry comes with its predictions. To add one, see [SUBMITTING.md](SUBMITTING.md).",
-        "",
-        *(f"- {line}" for line in READING),
-    ]
-    for sample in (False, True):
-        shown = [table for table in found if table.sample == sample]
-        if sample and shown:
-            lines += ["", "# Sample", "", SAMPLE_NOTE]
-        if not sample and not shown:
-            lines += ["", EMPTY if not found else NOTHING_WHOLE]
-        for table in shown:
-            lines += [
-                "",
-                f"## {table.dataset}, {table.title}: {table.subtitle}",
-                "",
-                table.terms,
-                "",
-                *_markdown_rows(table),
-            ]
-    return "\n".join(lines) + "\n"
-
-
-_COLUMNS = (
-    "#", "Method", "Authors", "Accuracy (%)", "Over recordings (%)", "Against the best", "Setting", "Parameters", "Status",
-)  # fmt: skip
-
-
-def _markdown_rows(table: Table) -> Iterable[str]:
-    yield "| " + " | ".join(_COLUMNS) + " |"
-    yield "|" + "|".join("--:" if name in ("#", "Parameters") else "---" for name in _COLUMNS) + "|"
-    for row in table.rows:
-        entry, standing = row.entry, row.standings["all"]
-        report, method = entry.report, entry.method
-        low, high = report["bootstrap95"]
-        name = escape_markdown(entry.name)
-        cells = (
-            DASH if standing.rank is None else str(standing.rank),
-            f"[{name}]({escape_address(method['code'])})" if is_address(method["code"]) else name,
-            escape_markdown(", ".join(method["authors"])),
-            f"{percent(entry.accuracy)} ± {percent(report['ci95'])}",
-            f"{percent(low)} to {percent(high)}",
-            said_of(standing),
-            entry.setting,
-            "" if report["parameters"] is None else f"{report['parameters']:,}",
-            "; ".join([_status(entry), *flags(entry)]),
-        )
-        yield "| " + " | ".join(cells) + " |"
-
-
-def _status(entry: Entry) -> str:
-    verified = entry.verified
-    return f"verified by {escape_markdown(verified['by'])}, {verified['date']}" if verified else "claimed"
-
-
-def is_address(text: str) -> bool:
-    return text.startswith("https://")
-
-
-def escape_markdown(text: str) -> str:
-    """Text that Markdown shows as it is: no markup, no HTML, no mention, no address made into a link, no new line."""
-    return re.sub(r"[\\`*_\[\]#|~]|[&<>@$]|:(?=//)|(?<=www)[.]", _escaped, " ".join(text.split()))
-
-
-def _escaped(match: re.Match[str]) -> str:
-    letter = match.group()
-    return f"&#{ord(letter)};" if letter in "&<>@$:." else f"\\{letter}"
-
-
-def escape_address(address: str) -> str:
-    """An address that cannot end its place in a Markdown link or a table."""
-    return "".join(f"%{ord(letter):02X}" if letter in "()<>[]|\\`*_~ \"'" else letter for letter in address)

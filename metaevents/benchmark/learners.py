@@ -17,18 +17,14 @@ When learners are run, and on what, is left to `metaevents.benchmark.evaluation`
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import random
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from metaevents.double import ComposedDataset
+from metaevents.datasets import ComposedDataset
 from metaevents.episodes import Episode
 from metaevents.errors import UsageError
 
@@ -88,7 +84,11 @@ class Runner:
         """
         import torch
 
-        given = episode.numpy() if self.numpy else {"support_x": episode.support_x, "support_y": episode.support_y}
+        given = (
+            episode.numpy()
+            if self.numpy
+            else {"support_x": episode.support_x, "support_y": episode.support_y}
+        )
         with torch.enable_grad(), _naming(episode, "adapt"):
             classifier = self._adapt(given["support_x"], given["support_y"], ways)
         if not callable(classifier):
@@ -98,7 +98,9 @@ class Runner:
             )
         return classifier  # type: ignore[no-any-return]
 
-    def scores(self, classifier: Classifier, query_x: Any, episode: Episode, ways: int) -> np.ndarray:
+    def scores(
+        self, classifier: Classifier, query_x: Any, episode: Episode, ways: int
+    ) -> np.ndarray:
         """A classifier's scores for queries, checked; [n, ways] float64. No gradients are recorded.
 
         Raises:
@@ -113,7 +115,7 @@ class Runner:
             answer = classifier(query_x)
         return _checked(answer, len(query_x), ways, self.device, episode)
 
-    def synchronise(self) -> None:
+    def synchronize(self) -> None:
         """Wait until a GPU has done what it was asked to, so that a clock can be read."""
         if self.device.type == "cuda":
             import torch
@@ -130,7 +132,9 @@ class Runner:
             value = getattr(self.learner, name, None)
             return value() if callable(value) and not _is_module(value) else value
         except Exception as error:
-            raise UsageError(f"the learner's {name} failed: {type(error).__name__}: {error}") from error
+            raise UsageError(
+                f"the learner's {name} failed: {type(error).__name__}: {error}"
+            ) from error
 
     def overlap(self, dataset: ComposedDataset) -> str | None:
         """What of a test the learner's weights have seen, as it tells; asked before the first episode.
@@ -139,7 +143,9 @@ class Runner:
             UsageError: the learner refuses this test, or told something that is no text.
         """
         told = getattr(self.learner, "overlap", None)
-        found = told(dataset) if callable(told) and not _takes_nothing(told) else self.offers("overlap")
+        found = (
+            told(dataset) if callable(told) and not takes_nothing(told) else self.offers("overlap")
+        )
         if not isinstance(found, str | None):
             raise UsageError(f"overlap={found!r}; offer a text, or None for nothing")
         return found
@@ -223,79 +229,7 @@ def _count(held: Any) -> int | None:
     raise UsageError(f"parameters={held!r}; offer their number, a module, or tensors")
 
 
-# --- random generators -----------------------------------------------------------------------------------------------------
-
-
-def seed_generators(seed: int) -> None:
-    """Seed the global generators of torch (CPU, and CUDA where it is in use), numpy and Python, which learners may draw from."""
-    import torch
-
-    # torch.manual_seed would note a call stack, each time anew, for every kind of device that is not in use.
-    torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.manual_seed_all(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002  the legacy generator is the global one
-    random.seed(seed)
-
-
-@contextmanager
-def generators_restored() -> Iterator[None]:
-    """Put the global generators of torch, numpy and Python back as they were, whatever happens."""
-    import torch
-
-    ours = (torch.get_rng_state(), np.random.get_state(), random.getstate())  # noqa: NPY002
-    on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        torch.set_rng_state(ours[0])
-        np.random.set_state(ours[1])  # noqa: NPY002
-        random.setstate(ours[2])
-        if on_gpu:
-            torch.cuda.set_rng_state_all(on_gpu)
-
-
-# --- learners by name --------------------------------------------------------------------------------------------------------
-
-
-def load_learner(where: str, dataset: ComposedDataset) -> Any:
-    """The learner at an import path.
-
-    Parameters:
-        where: "module:attribute", an object or a function that learns, or a class or function without arguments that gives one;
-            or "floor:name", one of `metaevents.benchmark.floors.TABLE`. Modules of the working folder are found too.
-        dataset: what it will be evaluated on; floors are made for it.
-
-    Raises:
-        UsageError: nothing there, or nothing that learns.
-    """
-    module, _, attribute = where.partition(":")
-    if not module or not attribute:
-        raise UsageError(f"learner {where!r}; give module:attribute, such as my_method:Learner, or floor:prototypes")
-    if module == "floor":
-        from metaevents.benchmark.floors import TABLE
-
-        if attribute not in TABLE:
-            raise UsageError(f"no floor {attribute!r}; choose one of {', '.join(TABLE)}")
-        return TABLE[attribute](dataset)
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found: Any = importlib.import_module(module)
-        for name in attribute.split("."):
-            found = getattr(found, name)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"learner {where!r}: {error}; give module:attribute, importable from here") from error
-    if isinstance(found, type) or (inspect.isroutine(found) and _takes_nothing(found)):
-        try:
-            return found()
-        except Exception as error:
-            raise UsageError(f"learner {where!r} could not be made: {type(error).__name__}: {error}") from error
-    return found
-
-
-def _takes_nothing(function: Callable[..., Any]) -> bool:
+def takes_nothing(function: Callable[..., Any]) -> bool:
     needed = (
         inspect.Parameter.POSITIONAL_ONLY,
         inspect.Parameter.POSITIONAL_OR_KEYWORD,

@@ -2,7 +2,7 @@
 
 `protocols.json` is the table: dataset x setting x pairing x class split. `episode-digests.json` holds, for known archives, the
 digest of each protocol's episode list, so that anybody can tell that two scores are over the same episodes;
-`python -m metaevents.benchmark.protocols ARCHIVE ...` writes it anew. Running a learner is left to
+`python -m metaevents.benchmark.episode_digests ARCHIVE ...` writes it anew. Running a learner is left to
 `metaevents.benchmark.evaluation`.
 """
 
@@ -10,22 +10,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from metaevents.double import ComposedDataset, PathLike, load
-from metaevents.episodes import Episode, EpisodeSampler
+from metaevents.datasets import ComposedDataset
+from metaevents.episodes import Episode
 from metaevents.errors import UsageError
+from metaevents.sampling import EpisodeSampler
 
-_DATA = files("metaevents") / "data"
-_DIGESTS = "episode-digests.json"
+DATA = files("metaevents") / "data"
+
 _CHOICES = ("dataset", "pairing", "classes")  # a row of the table lists which of them it has
+
 _NUMBERS = ("ways", "shots", "queries", "episodes", "seed")
 
 
@@ -87,7 +88,9 @@ class Protocol:
             UsageError: no protocol of that name and version.
         """
         row = _row(self.name, self.version)
-        expected = {field: row[field] for field in _CHOICES} | {field: [row[field]] for field in ("split", *_NUMBERS)}
+        expected = {field: row[field] for field in _CHOICES} | {
+            field: [row[field]] for field in ("split", *_NUMBERS)
+        }
         return [
             f"{field}={getattr(self, field)} instead of {' or '.join(map(str, fitting))}"
             for field, fitting in expected.items()
@@ -99,13 +102,15 @@ class Protocol:
         have = (dataset.name, dataset.pairing, dataset.class_split, dataset.split)
         want = (self.dataset, self.pairing, self.classes, self.split)
         if have != want:
-            raise UsageError(f"these episodes are drawn from {', '.join(want)}, the dataset given is {', '.join(have)}")
+            raise UsageError(
+                f"these episodes are drawn from {', '.join(want)}, the dataset given is {', '.join(have)}"
+            )
 
 
 @cache
 def _rows() -> Mapping[str, Mapping[int, Mapping[str, Any]]]:
-    """name -> version -> row of the table, with what all rows share."""
-    table = json.loads((_DATA / "protocols.json").read_text("utf-8"))
+    """Name -> version -> row of the table, with what all rows share."""
+    table = json.loads((DATA / "protocols.json").read_text("utf-8"))
     found: dict[str, dict[int, Mapping[str, Any]]] = {}
     for row in table["protocols"]:
         shared = {
@@ -145,12 +150,16 @@ def protocols() -> Iterator[Protocol]:
                     yield _protocol(row, dataset, pairing, classes, row["split"])
 
 
-def _protocol(row: Mapping[str, Any], dataset: str, pairing: str, classes: str, split: str) -> Protocol:
+def _protocol(
+    row: Mapping[str, Any], dataset: str, pairing: str, classes: str, split: str
+) -> Protocol:
     fixed = {field: row[field] for field in ("name", "version", *_NUMBERS)}
     return Protocol(dataset=dataset, pairing=pairing, classes=classes, split=split, **fixed)
 
 
-def bind(name: str, dataset: ComposedDataset, episodes: int | None = None, queries: int | None = None) -> Protocol:
+def bind(
+    name: str, dataset: ComposedDataset, episodes: int | None = None, queries: int | None = None
+) -> Protocol:
     """The run of a protocol on a dataset, with fewer (or more) episodes and queries where they are given.
 
     Raises:
@@ -188,9 +197,6 @@ def sampler(dataset: ComposedDataset, run: Protocol) -> EpisodeSampler:
         ) from None
 
 
-# --- the episode list --------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class EpisodeList:
     """All episodes of a run, without their events.
@@ -208,7 +214,9 @@ class EpisodeList:
     digest: str
 
 
-def episode_list(dataset: ComposedDataset, run: Protocol, progress: bool | None = None) -> EpisodeList:
+def episode_list(
+    dataset: ComposedDataset, run: Protocol, progress: bool | None = None
+) -> EpisodeList:
     """Draw all episodes of a run.
 
     Raises:
@@ -221,7 +229,9 @@ def episode_list(dataset: ComposedDataset, run: Protocol, progress: bool | None 
     place = {name: index for index, name in enumerate(dataset.classes)}
     labels = np.empty((run.episodes, run.n_queries), np.int16)
     classes = np.empty((run.episodes, run.ways), np.int16)
-    queries = np.empty((run.episodes, run.n_queries, len(dataset.components[dataset.classes[0]])), np.int32)
+    queries = np.empty(
+        (run.episodes, run.n_queries, len(dataset.components[dataset.classes[0]])), np.int32
+    )
     digest = hashlib.sha256()
     hidden = None if progress is None else not progress
     for index in trange(run.episodes, desc="episodes", unit="ep", leave=False, disable=hidden):
@@ -231,7 +241,9 @@ def episode_list(dataset: ComposedDataset, run: Protocol, progress: bool | None 
         queries[index] = drawn.query
         episode = Episode(
             support_x=None,
-            support_y=cast(Any, np.array(drawn.support_y)),  # all that a digest asks of labels is a list
+            support_y=cast(
+                Any, np.array(drawn.support_y)
+            ),  # all that a digest asks of labels is a list
             query_x=None,
             query_y=cast(Any, labels[index]),
             classes=drawn.classes,
@@ -241,79 +253,3 @@ def episode_list(dataset: ComposedDataset, run: Protocol, progress: bool | None 
         )
         digest.update(bytes.fromhex(episode.digest()))
     return EpisodeList(labels, classes, queries, digest.hexdigest())
-
-
-# --- published digests ---------------------------------------------------------------------------------------------------
-
-
-def published_digest(fingerprint: str, run: Protocol) -> str | None:
-    """The published digest of a protocol's episode list on an archive, or None for an archive that is not listed.
-
-    Parameters:
-        fingerprint: of the archive, hex SHA-256.
-    """
-    return _published_digests().get((fingerprint, run))
-
-
-@cache
-def _published_digests() -> Mapping[tuple[str, Protocol], str]:
-    published = json.loads((_DATA / _DIGESTS).read_text("utf-8"))
-    return {
-        (fingerprint, Protocol.from_dict(row["protocol"])): row["digest"]
-        for fingerprint, archive in published["archives"].items()
-        for row in archive["episodes"]
-    }
-
-
-def digests(archive: PathLike, progress: bool | None = None) -> dict[str, Any]:
-    """What `episode-digests.json` says of one archive: every protocol whose episodes it has recordings for, with its digest."""
-    from metaevents.archive import Archive
-
-    opened = Archive(archive)
-    episodes = []
-    for protocol in protocols():
-        if protocol.dataset != opened.dataset:
-            continue
-        dataset = load(protocol.dataset, archive, protocol.split, pairing=protocol.pairing, classes=protocol.classes)
-        try:
-            sampler(dataset, protocol)
-        except UsageError:  # too few recordings
-            continue
-        episodes.append({"protocol": protocol.to_dict(), "digest": episode_list(dataset, protocol, progress).digest})
-    return {
-        "source": opened.source,
-        "simulated": opened.simulated,
-        "recordings": len(opened),
-        "episodes": episodes,
-    }
-
-
-def write_digests(archives: Iterable[PathLike], path: Path, progress: bool | None = None) -> None:
-    """Write the published digests of some archives as a JSON file."""
-    from metaevents.archive import Archive
-
-    found = {Archive(archive).fingerprint: digests(archive, progress) for archive in archives}
-    document = {"format": "metaevents-episode-digests", "archives": dict(sorted(found.items()))}
-    path.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m metaevents.benchmark.protocols ARCHIVE ... [--out FILE]`."""
-    import argparse
-
-    from metaevents.command import run
-
-    parser = argparse.ArgumentParser(
-        prog="python -m metaevents.benchmark.protocols",
-        description="Write the digests of all protocols' episodes anew.",
-    )
-    parser.add_argument("archives", nargs="+", type=Path, metavar="ARCHIVE", help="an archive (.h5)")
-    parser.add_argument("--out", type=Path, default=Path(str(_DATA / _DIGESTS)), metavar="FILE")
-    args = parser.parse_args(arguments)
-    return run(parser.prog, lambda: write_digests(args.archives, args.out))
-
-
-if __name__ == "__main__":
-    import sys
-
-    sys.exit(main())

@@ -6,20 +6,31 @@ What an entry must hold to stand on the leaderboard is left to `metaevents.bench
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from metaevents.benchmark.predictions import Predictions, Score
+from metaevents.benchmark.predictions import Predictions
+from metaevents.benchmark.scoring import Score
 from metaevents.benchmark.statistics import repeated
-from metaevents.double import PathLike
 from metaevents.errors import UsageError
+from metaevents.files import PathLike
+from metaevents.hashing import readable_json
 
 ENTRY_FORMAT = "metaevents-entry"
 ENTRY_FORMAT_VERSION = 1
-METHOD_FIELDS = ("name", "authors", "citation", "code", "commit", "command", "other_data", "hardware", "notes")
+METHOD_FIELDS = (
+    "name",
+    "authors",
+    "citation",
+    "code",
+    "commit",
+    "command",
+    "other_data",
+    "hardware",
+    "notes",
+)
 
 
 @dataclass(kw_only=True)
@@ -31,7 +42,7 @@ class Report(Score):
         trials: over repeated trials: seeds, mean, deviation, accuracies; None where one was run.
         training_seeds: the same over several trainings of the method; see `over_training_seeds`.
         transductive: whether the scores of a query depend on the other queries; see `metaevents.benchmark.transduction`.
-        transductive_evidence: what gave it away, or what was seen in its favour; None where nothing moved.
+        transductive_evidence: what gave it away, or what was seen in its favor; None where nothing moved.
         deterministic: whether adapting twice from the same seed gave the same scores, bit for bit.
         time: median milliseconds an episode to adapt (adapt_ms) and to classify (classify_ms), seconds in all (total_s).
         peak_memory_mb: the most that the process held in MiB: on the GPU for a learner there, else resident; None where the
@@ -68,13 +79,18 @@ class Report(Score):
             if runs
         ]
         evidence = f" ({self.transductive_evidence})" if self.transductive_evidence else ""
-        lines.append(f"  setting       {'transductive' if self.transductive else 'inductive'}{evidence}")
+        lines.append(
+            f"  setting       {'transductive' if self.transductive else 'inductive'}{evidence}"
+        )
         if not self.deterministic:
             lines.append("  repeatable    no: adapting twice from one seed gave other scores")
         if self.overlap:
             lines.append(f"  SEEN BEFORE   {self.overlap}")
         adapt, classify = self.time["adapt_ms"], self.time["classify_ms"]
-        return [*lines, f"  time          {adapt:.1f} ms to adapt, {classify:.1f} ms to classify an episode"]
+        return [
+            *lines,
+            f"  time          {adapt:.1f} ms to adapt, {classify:.1f} ms to classify an episode",
+        ]
 
     def save_predictions(self, path: PathLike, scores: bool = False) -> str:
         """Write the prediction file; returns its hex SHA-256. `scores` adds every class score to it.
@@ -91,7 +107,7 @@ class Report(Score):
 
         The prediction file is the one that `save_predictions` wrote last, or else "predictions.npz", still to be written.
 
-        Parameters:
+        Args:
             path: the JSON document.
             method: name, authors (a list), citation, code, commit, command, other_data, hardware, notes; null where not given.
 
@@ -99,7 +115,9 @@ class Report(Score):
             UsageError: another method field, or a report that was read from an entry.
         """
         if unknown := sorted(set(method) - set(METHOD_FIELDS)):
-            raise UsageError(f"no method field {unknown[0]!r}; choose among {', '.join(METHOD_FIELDS)}")
+            raise UsageError(
+                f"no method field {unknown[0]!r}; choose among {', '.join(METHOD_FIELDS)}"
+            )
         digest = hashlib.sha256(self._own_predictions().to_bytes()).hexdigest()
         entry = {
             "format": ENTRY_FORMAT,
@@ -108,7 +126,7 @@ class Report(Score):
             "report": self.to_dict(),
             "predictions": self._file or {"file": "predictions.npz", "sha256": digest},
         }
-        Path(path).expanduser().write_text(json.dumps(entry, indent=1) + "\n", "utf-8")
+        Path(path).expanduser().write_text(readable_json(entry) + "\n", "utf-8")
 
     def _own_predictions(self) -> Predictions:
         if self.predictions is None:
@@ -125,7 +143,15 @@ def over_training_seeds(reports: Sequence[Report]) -> Report:
         UsageError: fewer than two reports, or reports that are not over the same episodes.
     """
     summary = repeated([report.accuracy for report in reports])
-    if len({(report.protocol, report.archive["fingerprint"], report.episodes_digest) for report in reports}) > 1:
+    if (
+        len(
+            {
+                (report.protocol, report.archive["fingerprint"], report.episodes_digest)
+                for report in reports
+            }
+        )
+        > 1
+    ):
         raise UsageError(
             "the reports are over different episodes; evaluate all trainings under one protocol and archive"
         )

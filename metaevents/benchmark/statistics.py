@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from metaevents.draws import Streams
 from metaevents.errors import UsageError
+from metaevents.rng import Streams
 
 REPLICATES = 1000
 _BLOCK = 256  # words that a stream gives at a time
@@ -50,7 +50,7 @@ def bootstrap95(
     and what was predicted stay as they are: the interval says what other query recordings could have given, not what other
     support recordings or other training could have.
 
-    Parameters:
+    Args:
         correct: [n] whether each query's prediction was right.
         recordings: [n, sides] archive indices of each query's recordings.
         pools: component label -> [k] archive indices of its recordings.
@@ -77,11 +77,15 @@ def bootstrap95(
     return float(low), float(high)
 
 
-def _resample(pools: Mapping[str, np.ndarray], size: int, streams: Streams, replicate: int) -> np.ndarray:
+def _resample(
+    pools: Mapping[str, np.ndarray], size: int, streams: Streams, replicate: int
+) -> np.ndarray:
     """How often each recording was drawn, [size] float64."""
     need = sum(map(len, pools.values()))
     blocks = range(-(-need // _BLOCK))
-    words = np.array([word for block in blocks for word in streams.words(replicate, block)], np.uint64)
+    words = np.array(
+        [word for block in blocks for word in streams.words(replicate, block)], np.uint64
+    )
     count = np.zeros(size)
     for label in sorted(pools):
         pool, words, own = pools[label], words[len(pools[label]) :], words[: len(pools[label])]

@@ -28,10 +28,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from metaevents.benchmark.learners import Runner, seed_generators
-from metaevents.draws import Draws
+from metaevents.benchmark.learners import Runner
+from metaevents.benchmark.seeding import seed_generators
 from metaevents.episodes import Episode
 from metaevents.errors import UsageError
+from metaevents.rng import Draws
 
 EPISODES = 5
 TOLERANCE = 1e-4
@@ -74,7 +75,10 @@ class Observation:
 
     @property
     def tolerance(self) -> float:
-        return float(np.clip(4 * self.noise, TOLERANCE * self.unit, NOISE_LIMIT * self.unit)) + self.slack
+        return (
+            float(np.clip(4 * self.noise, TOLERANCE * self.unit, NOISE_LIMIT * self.unit))
+            + self.slack
+        )
 
 
 @dataclass(frozen=True)
@@ -92,10 +96,12 @@ class Finding:
     deterministic: bool
 
 
-def observe(runner: Runner, episode: Episode, foreign: Episode, ways: int, seed: int, draws: Draws) -> Observation:
+def observe(
+    runner: Runner, episode: Episode, foreign: Episode, ways: int, seed: int, draws: Draws
+) -> Observation:
     """Ask a learner about one episode again and again.
 
-    Parameters:
+    Args:
         foreign: another episode, whose queries are mixed in.
         seed: what the generators are seeded with before the learner adapts.
         draws: choose which queries are asked in which way.
@@ -118,7 +124,10 @@ def observe(runner: Runner, episode: Episode, foreign: Episode, ways: int, seed:
     together: Batches = [list(range(n))]
     shuffled = draws.choose(range(n), n)
     kept = shuffled[: max(1, n // 2)]
-    others = [n + i for i in draws.choose(range(len(foreign.query_y)), min(n - len(kept), len(foreign.query_y)))]
+    others = [
+        n + i
+        for i in draws.choose(range(len(foreign.query_y)), min(n - len(kept), len(foreign.query_y)))
+    ]
     mixed = kept + others
     questions: dict[str, Batches] = {
         "one by one": [[query] for query in sorted(shuffled[:_ALONE])],
@@ -151,12 +160,16 @@ def observe(runner: Runner, episode: Episode, foreign: Episode, ways: int, seed:
         failures=failures,
     )
     limit = NOISE_LIMIT * unit + slack
-    if failures or max(np.max(_moves(base, scores), initial=0.0) for scores in (again, other_seed)) <= limit:
+    if (
+        failures
+        or max(np.max(_moves(base, scores), initial=0.0) for scores in (again, other_seed)) <= limit
+    ):
         return observation
     seeds = [draws.below(1 << 32) for _ in range(2 * PASSES)]
     in_batch = [ask(together, seed) for seed in seeds[:PASSES]]
     distances = {
-        way: _distances(in_batch, [ask(batches, s) for s in seeds[PASSES:]]) for way, batches in questions.items()
+        way: _distances(in_batch, [ask(batches, s) for s in seeds[PASSES:]])
+        for way, batches in questions.items()
     }
     return replace(observation, random=True, distances=distances)
 
@@ -165,7 +178,10 @@ def _scale(scores: np.ndarray) -> tuple[float, float]:
     """The median absolute score less the query's median, and the tolerance for the size of the raw scores."""
     with np.errstate(invalid="ignore"):
         centred = scores - np.median(scores, axis=1, keepdims=True)
-    unit, raw = (np.median(np.abs(x[np.isfinite(x)])) if np.isfinite(x).any() else 0.0 for x in (centred, scores))
+    unit, raw = (
+        np.median(np.abs(x[np.isfinite(x)])) if np.isfinite(x).any() else 0.0
+        for x in (centred, scores)
+    )
     return float(unit), TOLERANCE / 10 * float(raw)
 
 
@@ -221,7 +237,9 @@ def _moves(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     asked = ~(np.isnan(before).any(axis=1) | np.isnan(after).any(axis=1))
     before, after = before[asked], after[asked]
     with np.errstate(invalid="ignore"):
-        moves: np.ndarray = np.where(before == after, 0.0, np.abs(before - after)).max(axis=1, initial=0.0)
+        moves: np.ndarray = np.where(before == after, 0.0, np.abs(before - after)).max(
+            axis=1, initial=0.0
+        )
     return moves
 
 
@@ -240,7 +258,9 @@ def _distances(some: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> np.n
     asked = ~np.isnan(others[0]).any(axis=1)
     first, second = (_counts([scores[asked] for scores in passes]) for passes in (some, others))
     n, m = len(some), len(others)
-    within = (first * (first - 1)).sum(axis=1) / (n * (n - 1)) + (second * (second - 1)).sum(axis=1) / (m * (m - 1))
+    within = (first * (first - 1)).sum(axis=1) / (n * (n - 1)) + (second * (second - 1)).sum(
+        axis=1
+    ) / (m * (m - 1))
     distances: np.ndarray = within - 2 * (first * second).sum(axis=1) / (n * m)
     return distances
 

@@ -2,7 +2,7 @@
 
 Bi, Chadha, Abbas, Bourtsoulatze and Andreopoulos 2019, ICCV. DAVIS240C, 240 x 180 pixels, 24 letters (a to y without j), files of
 about 100 ms. Pixels are stored flipped on both axes against the image; here they come upright, (239 - x, 179 - y).
-The known dirt of the files is mended and counted, never hidden: see `ASLDVS.read`.
+The known repairs of the files is mended and counted, never hidden: see `ASLDVS.read`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ import numpy as np
 
 from metaevents.errors import MissingError, RecordingError
 from metaevents.events import EVENT_DTYPE, Events, make_events
-from metaevents.sources.base import RecordingRef, clean, existing_folder, numbered_files, origin, visible
+from metaevents.sources.base import (
+    RecordingRef,
+    clean,
+    existing_folder,
+    numbered_files,
+    origin,
+    visible,
+)
 
 _LAYOUT = "<letter>/<letter>_<number>.mat"
 _VARIABLES = ("ts", "x", "y", "pol")
@@ -25,7 +32,7 @@ _LONG = 200_000  # microseconds
 class ASLDVS:
     """ASL-DVS recordings below a folder.
 
-    Parameters:
+    Args:
         root: holds one folder a letter, official or reduced.
 
     Attributes:
@@ -49,13 +56,17 @@ class ASLDVS:
 
     def _scan(self) -> list[RecordingRef]:
         refs = [
-            RecordingRef(f"{letter.name}/{stem}", letter.name, "", number, f"{letter.path}/{stem}.mat")
+            RecordingRef(
+                f"{letter.name}/{stem}", letter.name, "", number, f"{letter.path}/{stem}.mat"
+            )
             for letter in visible(self.root)
             if self._is_letter(letter)
             for stem, number in numbered_files(Path(letter.path), ".mat", prefix=f"{letter.name}_")
         ]
         if not refs:
-            raise MissingError(f"ASL-DVS: no .mat file below {self.root}; give the folder that holds {_LAYOUT}")
+            raise MissingError(
+                f"ASL-DVS: no .mat file below {self.root}; give the folder that holds {_LAYOUT}"
+            )
         return refs
 
     def _is_letter(self, entry: os.DirEntry[str]) -> bool:
@@ -82,21 +93,21 @@ class ASLDVS:
         x, y, ts, pol = (columns[name] for name in ("x", "y", "ts", "pol"))
         if not len(ts):
             return np.empty(0, EVENT_DTYPE), {"recordings_empty": 1}
-        dirt = {}
+        repairs = {}
         if minus := int(np.count_nonzero(pol == -1)):
-            dirt["events_off_as_minus_one"] = minus
+            repairs["events_off_as_minus_one"] = minus
         width, height = self.sensor_size
         x, y = (
             np.clip(width - 1 - x, -1, width),
             np.clip(height - 1 - y, -1, height),
         )  # what is off the sensor stays off it
         events, mended = clean(make_events(x, y, ts, pol), self.sensor_size)
-        dirt |= mended
+        repairs |= mended
         if not len(events):
-            dirt["recordings_empty"] = 1
+            repairs["recordings_empty"] = 1
         elif events["t"][-1] > _LONG:
-            dirt["recordings_over_200_ms"] = 1
-        return events, dirt
+            repairs["recordings_over_200_ms"] = 1
+        return events, repairs
 
     def _load(self, ref: RecordingRef) -> dict[str, np.ndarray]:
         """The four variables as int64 [N]."""
@@ -118,10 +129,16 @@ class ASLDVS:
         columns = {name: np.asarray(variables[name]).ravel() for name in _VARIABLES}
         lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) != 1:
-            raise RecordingError(f"ASL-DVS: {path} has {lengths} entries; expected four variables of one length")
+            raise RecordingError(
+                f"ASL-DVS: {path} has {lengths} entries; expected four variables of one length"
+            )
         for name, column in columns.items():
-            if column.dtype.kind not in "iufb" or (column.dtype.kind == "f" and not np.all(np.isfinite(column))):
-                raise RecordingError(f"ASL-DVS: {path} has values in {name} that are no numbers; download it again")
+            if column.dtype.kind not in "iufb" or (
+                column.dtype.kind == "f" and not np.all(np.isfinite(column))
+            ):
+                raise RecordingError(
+                    f"ASL-DVS: {path} has values in {name} that are no numbers; download it again"
+                )
         whole = {name: column.astype(np.int64) for name, column in columns.items()}
         if not np.isin(whole["pol"], (-1, 0, 1)).all():
             raise RecordingError(

@@ -62,7 +62,7 @@ class Source(Protocol):
     def read(self, ref: RecordingRef) -> tuple[Events, dict[str, int]]:
         """One recording: upright, sorted by time, starting at t = 0 us, all events on the sensor; and what was mended.
 
-        The dictionary counts each kind of dirt met ("events_out_of_range": 3). No events at all means: skip this
+        The dictionary counts each kind of repairs met ("events_out_of_range": 3). No events at all means: skip this
         recording (its place among the label's files still counts for the partition).
         """
         ...
@@ -71,31 +71,35 @@ class Source(Protocol):
 def clean(events: Events, sensor_size: tuple[int, int]) -> tuple[Events, dict[str, int]]:
     """Events as they stand in a file, as a recording: off-sensor events dropped, sorted by time, starting at 0.
 
-    Parameters:
+    Args:
         events: changed in place where nothing has to be dropped or sorted.
         sensor_size: (width, height) in pixels.
 
     Returns:
-        The events and the counts of dirt: events_out_of_range, recordings_unsorted, recordings_not_from_zero.
+        The events and the counts of repairs: events_out_of_range, recordings_unsorted, recordings_not_from_zero.
     """
-    dirt = {}
+    repairs = {}
     if len(events) and not all(
-        events[axis].min() >= 0 and events[axis].max() < size for axis, size in zip("xy", sensor_size, strict=True)
+        events[axis].min() >= 0 and events[axis].max() < size
+        for axis, size in zip("xy", sensor_size, strict=True)
     ):
         inside = np.logical_and.reduce(
-            [(events[axis] >= 0) & (events[axis] < size) for axis, size in zip("xy", sensor_size, strict=True)]
+            [
+                (events[axis] >= 0) & (events[axis] < size)
+                for axis, size in zip("xy", sensor_size, strict=True)
+            ]
         )
-        dirt["events_out_of_range"] = int(len(events) - np.count_nonzero(inside))
+        repairs["events_out_of_range"] = int(len(events) - np.count_nonzero(inside))
         events = events[inside]
     if len(events):
         times = events["t"]
         if np.any(times[1:] < times[:-1]):
-            dirt["recordings_unsorted"] = 1
+            repairs["recordings_unsorted"] = 1
             events = sort_by_time(events)
         if first := int(events["t"][0]):
-            dirt["recordings_not_from_zero"] = 1
+            repairs["recordings_not_from_zero"] = 1
             events["t"] -= first
-    return events, dirt
+    return events, repairs
 
 
 SIMULATED = "simulated"
@@ -123,7 +127,8 @@ def visible(folder: Path) -> Iterator[os.DirEntry[str]]:
     """The entries of a folder in order of name, without hidden ones and what unzipping on macOS leaves."""
     with os.scandir(folder) as entries:
         yield from sorted(
-            (e for e in entries if not e.name.startswith((".", "__MACOSX"))), key=lambda entry: entry.name
+            (e for e in entries if not e.name.startswith((".", "__MACOSX"))),
+            key=lambda entry: entry.name,
         )
 
 
@@ -152,6 +157,8 @@ def numbered_files(folder: Path, suffix: str, prefix: str = "") -> Iterator[tupl
             )
         found[number] = stem
     if passed_over:
-        logger.warning("%s: passed over %d entries that are no %s files", folder, passed_over, suffix)
+        logger.warning(
+            "%s: passed over %d entries that are no %s files", folder, passed_over, suffix
+        )
     for number in sorted(found):
         yield found[number], number

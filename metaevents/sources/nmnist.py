@@ -11,7 +11,14 @@ from pathlib import Path
 
 from metaevents.errors import MissingError, RecordingError
 from metaevents.events import EVENT_DTYPE, Events
-from metaevents.sources.base import RecordingRef, clean, existing_folder, numbered_files, origin, visible
+from metaevents.sources.base import (
+    RecordingRef,
+    clean,
+    existing_folder,
+    numbered_files,
+    origin,
+    visible,
+)
 
 _LAYOUT = "Train/<digit>/<id>.bin and Test/<digit>/<id>.bin"
 _FOLDERS = ("Train", "Test")
@@ -21,7 +28,7 @@ _BYTES_PER_EVENT = 5
 class NMNIST:
     """N-MNIST recordings below a folder.
 
-    Parameters:
+    Args:
         root: holds `Train` and `Test` (one of them is enough), official or reduced.
 
     Attributes:
@@ -49,19 +56,29 @@ class NMNIST:
                 f"N-MNIST: {self.root} has neither Train nor Test; give the folder that holds {_LAYOUT}"
             )
         refs = [
-            RecordingRef(f"{folder}/{digit.name}/{stem}", digit.name, folder, number, f"{digit.path}/{stem}.bin")
+            RecordingRef(
+                f"{folder}/{digit.name}/{stem}",
+                digit.name,
+                folder,
+                number,
+                f"{digit.path}/{stem}.bin",
+            )
             for folder in folders
             for digit in visible(self.root / folder)
             if self._is_digit(digit)
             for stem, number in numbered_files(Path(digit.path), ".bin")
         ]
         if not refs:
-            raise MissingError(f"N-MNIST: no .bin file below {self.root}; give the folder that holds {_LAYOUT}")
+            raise MissingError(
+                f"N-MNIST: no .bin file below {self.root}; give the folder that holds {_LAYOUT}"
+            )
         return refs
 
     def _is_digit(self, entry: os.DirEntry[str]) -> bool:
         if entry.is_dir() and entry.name not in self.labels:
-            raise RecordingError(f"N-MNIST: {entry.path} is no digit's folder; expected 0 to 9, so move it away")
+            raise RecordingError(
+                f"N-MNIST: {entry.path} is no digit's folder; expected 0 to 9, so move it away"
+            )
         return entry.is_dir()
 
     def recordings(self) -> list[RecordingRef]:
@@ -85,8 +102,10 @@ class NMNIST:
                 )
             raw = read_mnist_file(path, dtype=EVENT_DTYPE)
         except OSError as error:
-            raise RecordingError(f"N-MNIST: cannot read {path} ({error.strerror}); mend or replace the file") from error
-        events, dirt = clean(raw, self.sensor_size)
+            raise RecordingError(
+                f"N-MNIST: cannot read {path} ({error.strerror}); mend or replace the file"
+            ) from error
+        events, repairs = clean(raw, self.sensor_size)
         if markers := size // _BYTES_PER_EVENT - len(raw):
-            dirt["overflow_markers"] = markers
-        return events, dirt
+            repairs["overflow_markers"] = markers
+        return events, repairs

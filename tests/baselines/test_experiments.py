@@ -20,23 +20,31 @@ from torch import Tensor
 import baselines
 import metaevents as me
 from baselines.cli import _EXPERIMENTS, main
-from baselines.experiments import EXPERIMENTS, Experiment, Study, accuracy, plasticity, reproduce, variant
-from baselines.experiments.adaptation import after_each_step
-from baselines.experiments.shots import by_shots
-from baselines.experiments.study import accuracies
-from baselines.experiments.tuning import own_update, tuned
+from baselines.config import RunConfig, recipe
+from baselines.experiments import (
+    EXPERIMENTS,
+    Experiment,
+    Study,
+    accuracy,
+    plasticity,
+    reproduce,
+    variant,
+)
+from baselines.experiments.accuracy import accuracies
+from baselines.experiments.fig3_fig4 import after_each_step
+from baselines.experiments.fig6 import by_shots
+from baselines.experiments.variants import own_update, tuned
 from baselines.maml import MAML, MAMLConfig
 from baselines.networks import Params
 from baselines.plasticity import RULES, Rule
-from baselines.quantize import FixedPoint, quantised
-from baselines.recipes import RunConfig, recipe
-from baselines.training import train
+from baselines.quantization import FixedPoint, quantized
+from baselines.training.loop import train
 from metaevents.episodes import EpisodeLoader
 from metaevents.errors import MissingError, UsageError
 
 SMALL: dict[str, Any] = {
     "channels": (4, 4, 8), "time_stride": 10, "burn_in": 50, "steps": 4, "val_every": 4, "val_episodes": 2, "queries": 2,
-    "tasks": 1, "pretrain": 0, "batch": 4, "norm_groups": 0,
+    "meta_batch_size": 1, "pretrain_steps": 0, "batch_size": 4, "norm_groups": 0,
 }  # fmt: skip
 OPTIONS: dict[str, Any] = {"episodes": 2, "tuning": 2, "device": "cpu", "progress": False}
 FILES = ("json", "csv", "md", "png", "svg")
@@ -64,7 +72,13 @@ def runs(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of small trained runs, one with learned rates."""
     root = tmp_path_factory.mktemp("runs")
     for model in ("snn-maml", "cnn-maml", "snn-fomaml", "snn-transfer"):
-        train(small(model, learn_rates=model == "snn-maml"), archive, root / model, progress=False, device="cpu")
+        train(
+            small(model, learn_inner_lrs=model == "snn-maml"),
+            archive,
+            root / model,
+            progress=False,
+            device="cpu",
+        )
     return root
 
 
@@ -73,14 +87,18 @@ def outputs(archive: Path, runs: Path, tmp_path_factory: pytest.TempPathFactory)
     """What all experiments leave."""
     out = tmp_path_factory.mktemp("outputs")
     for name in EXPERIMENTS:
-        paths = reproduce(name, archive, out, runs=[runs], command=f"reproduce {name} here", **OPTIONS)
+        paths = reproduce(
+            name, archive, out, runs=[runs], command=f"reproduce {name} here", **OPTIONS
+        )
         assert paths == [out / f"{name}.{kind}" for kind in FILES]
     return out
 
 
 @pytest.fixture(scope="module")
 def study(archive: Path, runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
-    return Study(EXPERIMENTS["fig3"], archive, tmp_path_factory.mktemp("study"), runs=[runs], **OPTIONS)
+    return Study(
+        EXPERIMENTS["fig3"], archive, tmp_path_factory.mktemp("study"), runs=[runs], **OPTIONS
+    )
 
 
 def document(out: Path, name: str) -> dict[str, Any]:
@@ -96,7 +114,9 @@ def tables(markdown: Path) -> Iterator[dict[str, str]]:
     """The rows of all tables of a Markdown file."""
     header: list[str] = []
     for line in markdown.read_text("utf-8").splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
+        cells = (
+            [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
+        )
         if cells and header and cells[0] != "---":
             yield dict(zip(header, cells, strict=True))
         elif not header or not cells:
@@ -126,14 +146,21 @@ def test_every_output_says_what_it_was_made_on(name: str, outputs: Path, archive
 
     fingerprint = me.load("double-nmnist", archive, "test").fingerprint
     found = document(outputs, name)
-    assert (found["data"], found["source"], found["fingerprint"]) == ("SIMULATED", "simulated", fingerprint)
+    assert (found["data"], found["source"], found["fingerprint"]) == (
+        "SIMULATED",
+        "simulated",
+        fingerprint,
+    )
     assert found["command"] == f"reproduce {name} here"
     assert found["episodes"] == 2
     assert found["seeds"] == ([0, 1] if name == "table2" else [0])
     assert {run["model"] for run in found["runs"]} >= {"snn-maml"}
     with Image.open(outputs / f"{name}.png") as image:
         described = image.info["Description"]
-    for text in (described, *((outputs / f"{name}.{kind}").read_text("utf-8") for kind in ("csv", "md", "svg"))):
+    for text in (
+        described,
+        *((outputs / f"{name}.{kind}").read_text("utf-8") for kind in ("csv", "md", "svg")),
+    ):
         for fact in ("SIMULATED", fingerprint[:16], "2 episodes of seed", f"reproduce {name} here"):
             assert fact in text
 
@@ -146,23 +173,41 @@ def test_the_published_values_stand_beside_ours(outputs: Path) -> None:
     }
     assert table2["snn-maml", "meta-test"]["published"] == 0.9823
     assert table2["cnn-maml", "meta-validation"]["published_deviation"] == 0.0053
-    table3 = {row["loop"]: row for row in document(outputs, "table3")["rows"] if row["thresholded"] == "no"}
-    assert [table3[loop]["published_maximum"] for loop in ("outer", "inner", "non-meta")] == [0.002, 0.1548, 0.0011]
+    table3 = {
+        row["loop"]: row
+        for row in document(outputs, "table3")["rows"]
+        if row["thresholded"] == "no"
+    }
+    assert [table3[loop]["published_maximum"] for loop in ("outer", "inner", "non-meta")] == [
+        0.002,
+        0.1548,
+        0.0011,
+    ]
     needed = [row for row in document(outputs, "fig6")["rows"] if "shots needed" in row]
     assert [row.get("published") for row in needed] == ["9 to 10", None]
 
 
-def test_a_run_that_is_missing_is_trained_with_its_pre_training(nmnist_root: Path, tmp_path: Path) -> None:
-    training = {**SMALL, "pretrain": 2, "steps": 2}
+def test_a_run_that_is_missing_is_trained_with_its_pre_training(
+    nmnist_root: Path, tmp_path: Path
+) -> None:
+    training = {**SMALL, "pretrain_steps": 2, "steps": 2}
     reproduce("fig4", nmnist_root, tmp_path, training=training, **OPTIONS)
     found = document(tmp_path, "fig4")
     assert found["data"] == "sample"
     assert "sample: double-nmnist from n-mnist-subset" in (tmp_path / "fig4.md").read_text("utf-8")
-    assert [(run["model"], run["recipe"], run["steps"]) for run in found["runs"]] == [("snn-maml", "best", 2)]
+    assert [(run["model"], run["recipe"], run["steps"]) for run in found["runs"]] == [
+        ("snn-maml", "best", 2)
+    ]
     assert len([*(tmp_path / "runs").glob("snn-transfer.*/best.safetensors")]) == 1
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("best.safetensors")}
-    reproduce("table3", nmnist_root, tmp_path, training=training, **OPTIONS)  # its two runs are there
-    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("best.safetensors")}
+    before = {
+        path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("best.safetensors")
+    }
+    reproduce(
+        "table3", nmnist_root, tmp_path, training=training, **OPTIONS
+    )  # its two runs are there
+    assert before == {
+        path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("best.safetensors")
+    }
 
 
 def test_novel_components_have_no_published_values(archive: Path, tmp_path: Path) -> None:
@@ -170,7 +215,10 @@ def test_novel_components_have_no_published_values(archive: Path, tmp_path: Path
     reproduce("table2", archive, tmp_path, **options)
     assert not any("published" in row for row in document(tmp_path, "table2")["rows"])
     reproduce("fig6", archive, tmp_path, **options)
-    assert {row["ways"] for row in document(tmp_path, "fig6")["rows"]} == {5, 9}  # the split has nine test classes
+    assert {row["ways"] for row in document(tmp_path, "fig6")["rows"]} == {
+        5,
+        9,
+    }  # the split has nine test classes
     assert {run["classes"] for run in document(tmp_path, "fig6")["runs"]} == {"novel-components"}
 
 
@@ -191,7 +239,9 @@ def test_the_budgets_are_ten_minutes_and_the_papers_setting(
 # --- going on --------------------------------------------------------------------------------------------------------------
 
 
-def test_an_experiment_that_was_killed_goes_on_where_it_was(archive: Path, runs: Path, tmp_path: Path) -> None:
+def test_an_experiment_that_was_killed_goes_on_where_it_was(
+    archive: Path, runs: Path, tmp_path: Path
+) -> None:
     words = [
         "reproduce",
         "table2",
@@ -204,8 +254,14 @@ def test_an_experiment_that_was_killed_goes_on_where_it_was(archive: Path, runs:
         "--episodes",
         "3",
     ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    process = subprocess.Popen([sys.executable, "-m", "baselines", *words], env=environment, stdout=subprocess.DEVNULL)
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "baselines", *words], env=environment, stdout=subprocess.DEVNULL
+    )
     cells, deadline = tmp_path / "table2.partial.json", time.monotonic() + 120
     while not cells.is_file():
         assert process.poll() is None
@@ -220,9 +276,13 @@ def test_an_experiment_that_was_killed_goes_on_where_it_was(archive: Path, runs:
     cells.write_text(json.dumps(kept), "utf-8")
     assert main(words) == 0
     row = document(tmp_path, "table2")["rows"][0]
-    whole = reproduce("table2", archive, tmp_path / "whole", runs=[runs], episodes=3, device="cpu", progress=False)
+    whole = reproduce(
+        "table2", archive, tmp_path / "whole", runs=[runs], episodes=3, device="cpu", progress=False
+    )
     untouched = json.loads(whole[0].read_text("utf-8"))["rows"]
-    second_trial = 2 * untouched[0]["accuracy"] - _first_trial(tmp_path / "whole" / "table2.partial.json")
+    second_trial = 2 * untouched[0]["accuracy"] - _first_trial(
+        tmp_path / "whole" / "table2.partial.json"
+    )
     assert row["accuracy"] == pytest.approx((0.125 + second_trial) / 2, abs=1e-3)
     assert document(tmp_path, "table2")["rows"][1:] == untouched[1:]
 
@@ -232,22 +292,36 @@ def _first_trial(cells: Path) -> float:
     return float(sum(values) / len(values))
 
 
-def test_other_weights_or_episodes_are_other_cells(archive: Path, runs: Path, tmp_path: Path) -> None:
+def test_other_weights_or_episodes_are_other_cells(
+    archive: Path, runs: Path, tmp_path: Path
+) -> None:
     def cells() -> int:
         return len(json.loads((tmp_path / "fig4.partial.json").read_text("utf-8"))["cells"])
 
-    for number, (episodes, models) in enumerate([(1, "snn-maml"), (1, "snn-maml"), (2, "snn-maml"), (1, "other")]):
+    for number, (episodes, models) in enumerate(
+        [(1, "snn-maml"), (1, "snn-maml"), (2, "snn-maml"), (1, "other")]
+    ):
         if models == "other":
             train(small(seed=1), archive, tmp_path / "other", progress=False, device="cpu")
         folder = runs / models if models != "other" else tmp_path / "other"
-        reproduce("fig4", archive, tmp_path, runs=[folder], episodes=episodes, device="cpu", progress=False)
+        reproduce(
+            "fig4",
+            archive,
+            tmp_path,
+            runs=[folder],
+            episodes=episodes,
+            device="cpu",
+            progress=False,
+        )
         assert cells() == (1, 1, 2, 3)[number]
 
 
 def test_a_tuned_run_is_kept(study: Study) -> None:
     run = study.run("snn-maml")
     first, again = (tuned(study, run, "test", lambda net: variant(run.maml, net)) for _ in range(2))
-    for a, b, before in zip(first.parameters(), again.parameters(), run.maml.net.parameters(), strict=True):
+    for a, b, before in zip(
+        first.parameters(), again.parameters(), run.maml.net.parameters(), strict=True
+    ):
         assert torch.equal(a, b)
         assert not torch.equal(a, before)
     assert len([*(study.out / "tuned").iterdir()]) == 1
@@ -257,7 +331,13 @@ def test_a_tuned_run_is_kept(study: Study) -> None:
 
 
 def test_runs_are_matched_by_their_configuration(archive: Path, runs: Path, tmp_path: Path) -> None:
-    train(small("cnn-maml", pairing="published"), archive, tmp_path / "published", progress=False, device="cpu")
+    train(
+        small("cnn-maml", pairing="published"),
+        archive,
+        tmp_path / "published",
+        progress=False,
+        device="cpu",
+    )
     train(small("cnn-maml", ways=3), archive, tmp_path / "three", progress=False, device="cpu")
     study = Study(EXPERIMENTS["table2"], archive, tmp_path, runs=[tmp_path, runs / "snn-maml"])
     assert study.find("cnn-maml") is None
@@ -267,7 +347,11 @@ def test_runs_are_matched_by_their_configuration(archive: Path, runs: Path, tmp_
         study.run("cnn-maml", ways=3),
         study.run("snn-maml"),
     )
-    assert (published.config.pairing, three.config.ways, ours.config.model) == ("published", 3, "snn-maml")
+    assert (published.config.pairing, three.config.ways, ours.config.model) == (
+        "published",
+        3,
+        "snn-maml",
+    )
 
 
 def test_a_study_of_pairing_published_takes_a_run_of_pairing_all_where_none_of_its_own_is_given(
@@ -280,15 +364,29 @@ def test_a_study_of_pairing_published_takes_a_run_of_pairing_all_where_none_of_i
         "snn-maml: trained on pairing all, as no run of pairing published was given.",
         "cnn-maml: trained on pairing all, as no run of pairing published was given.",
     ]
-    train(small("snn-maml", pairing="published"), archive, tmp_path / "own", progress=False, device="cpu")
-    own = Study(EXPERIMENTS["fig3"], archive, tmp_path, runs=[runs, tmp_path / "own"], pairing="published")
+    train(
+        small("snn-maml", pairing="published"),
+        archive,
+        tmp_path / "own",
+        progress=False,
+        device="cpu",
+    )
+    own = Study(
+        EXPERIMENTS["fig3"], archive, tmp_path, runs=[runs, tmp_path / "own"], pairing="published"
+    )
     assert own.run("snn-maml").config.pairing == "published"
     assert not own.notes
 
 
 def test_the_run_of_the_best_validation_is_taken(archive: Path, tmp_path: Path) -> None:
     for seed in range(3):
-        train(small("cnn-maml", seed=seed), archive, tmp_path / str(seed), progress=False, device="cpu")
+        train(
+            small("cnn-maml", seed=seed),
+            archive,
+            tmp_path / str(seed),
+            progress=False,
+            device="cpu",
+        )
     measured = [baselines.load(tmp_path / str(seed)).record.measured for seed in range(3)]
     best = max(values["val_accuracy"] for values in measured if values)
     found = Study(EXPERIMENTS["fig3"], archive, tmp_path, runs=[tmp_path]).run("cnn-maml")
@@ -340,12 +438,14 @@ def test_magnitudes_are_those_of_the_updates(outputs: Path, study: Study) -> Non
     x = [EpisodeLoader(study.test, 5, 1, 1, episodes=2)[index] for index in range(2)]
     changes = []
     for episode in x:
-        params = {name: value.detach().requires_grad_() for name, value in run.maml.net.named_parameters()}
+        params = {
+            name: value.detach().requires_grad_() for name, value in run.maml.net.named_parameters()
+        }
         loss = torch.nn.functional.cross_entropy(
             run.maml.net.apply_params(params, episode.support_x), episode.support_y
         )
         (gradient,) = torch.autograd.grad(loss, [params["head.weight"]])
-        changes.append(run.maml.inner_rates[run.maml.learning.index("head.weight")] * gradient)
+        changes.append(run.maml.inner_lrs[run.maml.learning.index("head.weight")] * gradient)
     magnitude = torch.stack(changes).detach().abs()
     assert rows["inner", "no"]["average"] == pytest.approx(float(magnitude.mean()), rel=1e-3)
     assert rows["inner", "no"]["maximum"] == pytest.approx(float(magnitude.max()), rel=1e-3)
@@ -360,10 +460,14 @@ def test_magnitudes_are_those_of_the_updates(outputs: Path, study: Study) -> Non
 def test_transfer_learns_from_the_first_shots_of_an_episode(study: Study) -> None:
     run = study.run("snn-transfer")
     episode = EpisodeLoader(study.test, 5, 3, 2, episodes=1)[0]
-    told = {name: classifier(episode.query_x) for name, classifier in by_shots(run, 3, None)(episode)}
+    told = {
+        name: classifier(episode.query_x) for name, classifier in by_shots(run, 3, None)(episode)
+    }
     assert list(told) == ["1", "2", "3"]
     first = [index for index in range(15) if index % 3 < 2]
-    direct = run.transfer.adapt(episode.support_x[first], episode.support_y[first], 5)(episode.query_x)
+    direct = run.transfer.adapt(episode.support_x[first], episode.support_y[first], 5)(
+        episode.query_x
+    )
     torch.testing.assert_close(told["2"], direct)
 
 
@@ -382,11 +486,13 @@ def test_shots_go_as_far_as_the_recordings(outputs: Path, archive: Path) -> None
 
 def test_a_task_starts_from_what_start_makes_of_the_meta_parameters(study: Study) -> None:
     maml, format = study.run("snn-maml").maml, FixedPoint(4, 3)
-    rounded = variant(maml, start=lambda params: quantised(params, format))
+    rounded = variant(maml, start=lambda params: quantized(params, format))
     net = small().network(study.test.frame_shape)
-    net.load_state_dict(quantised(maml.net.state_dict(), format))
+    net.load_state_dict(quantized(maml.net.state_dict(), format))
     elsewhere = variant(maml, net)
-    assert accuracy(rounded, study.test, 5, 1, 3, 2, 0) == accuracy(elsewhere, study.test, 5, 1, 3, 2, 0)
+    assert accuracy(rounded, study.test, 5, 1, 3, 2, 0) == accuracy(
+        elsewhere, study.test, 5, 1, 3, 2, 0
+    )
 
 
 @pytest.mark.parametrize("tasks", [1, 2])
@@ -394,11 +500,19 @@ def test_a_meta_gradient_passes_through_start(tasks: int, study: Study) -> None:
     net = small("cnn-maml").network(study.test.frame_shape)
     loader = EpisodeLoader(study.test, 5, 1, 2, episodes=2, batch_size=2, representation="sum")
     batch = loader[0]
-    halved = MAML(net, MAMLConfig(rate=0.1, tasks_at_once=tasks), start=lambda p: {n: v / 2 for n, v in p.items()})
-    through = halved.accumulate(batch.support_x, batch.support_y, batch.query_x, batch.query_y).gradients
+    halved = MAML(
+        net,
+        MAMLConfig(inner_lr=0.1, tasks_at_once=tasks),
+        start=lambda p: {n: v / 2 for n, v in p.items()},
+    )
+    through = halved.accumulate(
+        batch.support_x, batch.support_y, batch.query_x, batch.query_y
+    ).gradients
     net.load_state_dict({name: value / 2 for name, value in net.state_dict().items()})
-    plain = MAML(net, MAMLConfig(rate=0.1, tasks_at_once=tasks))
-    gradients = plain.accumulate(batch.support_x, batch.support_y, batch.query_x, batch.query_y).gradients
+    plain = MAML(net, MAMLConfig(inner_lr=0.1, tasks_at_once=tasks))
+    gradients = plain.accumulate(
+        batch.support_x, batch.support_y, batch.query_x, batch.query_y
+    ).gradients
     for name, value in gradients.items():
         torch.testing.assert_close(through[name], value / 2)
 
@@ -414,7 +528,10 @@ def test_a_fourth_inner_update_takes_ten_lines(archive: Path, runs: Path, tmp_pa
 
     learner = variant(baselines.load(run).model, update=sign_descent)
     report = me.evaluate(learner, dataset, "sample-5way-1shot", episodes=2, progress=False)
-    rules = {"gradient": RULES["gradient"], "sign": Rule(update=lambda rate, generator: sign_descent)}
+    rules = {
+        "gradient": RULES["gradient"],
+        "sign": Rule(update=lambda rate, generator: sign_descent),
+    }
     reproduce(plasticity(rules), archive, out, runs=[run], **OPTIONS)
 
     assert report.deterministic
@@ -424,15 +541,23 @@ def test_a_fourth_inner_update_takes_ten_lines(archive: Path, runs: Path, tmp_pa
     ]  # fmt: skip
 
 
-def test_a_rule_with_one_rate_gets_the_mean_of_the_learned_ones(archive: Path, runs: Path, tmp_path: Path) -> None:
+def test_a_rule_with_one_rate_gets_the_mean_of_the_learned_ones(
+    archive: Path, runs: Path, tmp_path: Path
+) -> None:
     given = []
 
     def update(rate: float, generator: torch.Generator) -> Any:
         given.append(rate)
         return own_update(baselines.load(runs / "snn-maml").model)
 
-    reproduce(plasticity({"own": Rule(update=update)}), archive, tmp_path, runs=[runs / "snn-maml"], **OPTIONS)
-    rates = baselines.load(runs / "snn-maml").model.inner_rates
+    reproduce(
+        plasticity({"own": Rule(update=update)}),
+        archive,
+        tmp_path,
+        runs=[runs / "snn-maml"],
+        **OPTIONS,
+    )
+    rates = baselines.load(runs / "snn-maml").model.inner_lrs
     assert given[0] == pytest.approx(float(rates.detach().mean()))
 
 
@@ -458,8 +583,23 @@ def test_the_command_line_knows_every_experiment() -> None:
     assert tuple(EXPERIMENTS) == _EXPERIMENTS
 
 
-def test_all_runs_them_all(outputs: Path, archive: Path, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--archive", archive, "--out", outputs, "--runs", runs, "--episodes", 2, "--tuning", 2, "--device", "cpu"]
+def test_all_runs_them_all(
+    outputs: Path, archive: Path, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "--archive",
+        archive,
+        "--out",
+        outputs,
+        "--runs",
+        runs,
+        "--episodes",
+        2,
+        "--tuning",
+        2,
+        "--device",
+        "cpu",
+    ]
     assert main(["reproduce", "all", *map(str, words)]) == 0  # nothing is left to compute
     printed = capsys.readouterr().out
     for experiment in EXPERIMENTS.values():
@@ -479,7 +619,11 @@ def test_all_runs_them_all(outputs: Path, archive: Path, runs: Path, capsys: pyt
     ],
 )
 def test_an_error_is_one_line(
-    words: list[str], problem: str, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    problem: str,
+    archive: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -509,7 +653,9 @@ def test_unknown_names_and_foreign_cells_are_refused(archive: Path, tmp_path: Pa
         reproduce("fig3", archive, tmp_path)
 
 
-def test_weights_that_have_seen_the_test_are_refused(archive: Path, runs: Path, study: Study) -> None:
+def test_weights_that_have_seen_the_test_are_refused(
+    archive: Path, runs: Path, study: Study
+) -> None:
     run = study.run("cnn-maml")
     record = run.learner.record
     seen = replace(record, trained=replace(record.trained, classes=study.test.classes))

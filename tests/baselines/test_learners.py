@@ -12,18 +12,23 @@ import torch
 
 import baselines
 import metaevents as me
-from baselines.checkpoints import Record, Seen, Weights, fill, read_weights
+from baselines.config import recipe
 from baselines.learners import Baseline, from_weights
-from baselines.recipes import recipe
+from baselines.provenance import Record, Seen
+from baselines.weights_file import Weights, fill, read_weights
 from metaevents.errors import MissingError, UsageError
 
 CONFIG = recipe("cnn-maml", "paper", channels=(4, 4, 8))
 
 
 def weights(archive: Path, classes: str = "published", **changes: Any) -> Weights:
-    train, val = (me.load("double-nmnist", archive, split, classes=classes) for split in ("train", "val"))
+    train, val = (
+        me.load("double-nmnist", archive, split, classes=classes) for split in ("train", "val")
+    )
     record = replace(Record.of(train, val), **changes)
-    return Weights(CONFIG.meta_learner(CONFIG.network(record.frame_shape)).state_dict(), CONFIG, record)
+    return Weights(
+        CONFIG.meta_learner(CONFIG.network(record.frame_shape)).state_dict(), CONFIG, record
+    )
 
 
 def learner(archive: Path, force: bool = False, **changes: Any) -> Baseline:
@@ -51,7 +56,9 @@ def test_weights_survive_their_file(archive: Path, tmp_path: Path) -> None:
 def test_the_record_names_every_recording(archive: Path) -> None:
     train = me.load("double-nmnist", archive, "train")
     seen = weights(archive).record.trained
-    assert set(seen.recordings) == {id for c in train.classes for side in train.recording_ids(c) for id in side}
+    assert set(seen.recordings) == {
+        id for c in train.classes for side in train.recording_ids(c) for id in side
+    }
     assert seen.classes == train.classes
     assert Seen.from_dict(json.loads(json.dumps(seen.to_dict()))) == seen
 
@@ -81,7 +88,9 @@ def test_a_test_of_seen_recordings_is_refused_or_marked(split: str, archive: Pat
     assert "1 of its" in score(learner(archive, force=True, **seen), test).overlap
 
 
-def test_published_pairing_is_marked_for_its_own_leak_and_refused_for_any_other(archive: Path) -> None:
+def test_published_pairing_is_marked_for_its_own_leak_and_refused_for_any_other(
+    archive: Path,
+) -> None:
     test = me.load("double-nmnist", archive, "test", pairing="published")
     assert "used to choose" in score(learner(archive), test).overlap
     with pytest.raises(UsageError, match="trained on"):
@@ -104,7 +113,13 @@ def test_evaluate_asks_before_the_first_episode(archive: Path) -> None:
             raise AssertionError("an episode was run")
 
     with pytest.raises(UsageError, match="seen all of it"):
-        me.evaluate(Refusing(), me.load("double-nmnist", archive, "test"), "sample-5way-1shot", episodes=2, queries=2)
+        me.evaluate(
+            Refusing(),
+            me.load("double-nmnist", archive, "test"),
+            "sample-5way-1shot",
+            episodes=2,
+            queries=2,
+        )
 
 
 # --- files that are not what they should be -------------------------------------------------------------------------------
@@ -129,7 +144,8 @@ def test_weights_of_another_architecture_name_what_does_not_fit(archive: Path) -
     found = weights(archive)
     other = recipe("cnn-maml", "paper", channels=(4, 8, 8))
     with pytest.raises(
-        UsageError, match=r"another architecture: net.body.1.weight is \(4, 4, 5, 5\) there and \(8, 4, 5, 5\)"
+        UsageError,
+        match=r"another architecture: net.body.1.weight is \(4, 4, 5, 5\) there and \(8, 4, 5, 5\)",
     ):
         fill(other.meta_learner(other.network(found.record.frame_shape)), found, "w")
 
@@ -141,5 +157,7 @@ def test_ways_that_the_head_does_not_have(archive: Path) -> None:
 
 
 def test_an_unknown_baseline_lists_what_ships() -> None:
-    with pytest.raises(MissingError, match=r"no weights of snn-maml \(best\) for double-asl-dvs.*it has "):
+    with pytest.raises(
+        MissingError, match=r"no weights of snn-maml \(best\) for double-asl-dvs.*it has "
+    ):
         baselines.load("snn-maml", dataset="double-asl-dvs")

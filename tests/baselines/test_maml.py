@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 import torch
+from support.transcription import SMOOTH
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transcription import SMOOTH
 
 import metaevents as me
+from baselines.init import lsuv_init
 from baselines.maml import MAML, MAMLConfig, Outcome, adam_cosine, adapt, meta_gradient, sgd
-from baselines.networks import ConvNet, Params, SpikingConfig, SpikingNet, StackConfig, initialise
-from baselines.neurons import Neuron
+from baselines.networks import ConvNet, Params, SpikingConfig, SpikingNet, StackConfig
+from baselines.snn.neurons import Neuron
 from metaevents.errors import UsageError
 
 SPIKING = SpikingConfig((12, 2, 8, 8), ways=3, channels=(4, 6), kernel=3, burn_in=5)
@@ -29,8 +30,8 @@ def made(config: StackConfig = SPIKING, **options: Any) -> MAML:
     net = SpikingNet(config) if isinstance(config, SpikingConfig) else ConvNet(config)
     others = {name: options.pop(name) for name in ("update", "loss") if name in options}
     x = tasks(count=1)[2][0]
-    initialise(net.double(), x, generator=torch.Generator().manual_seed(0))
-    return MAML(net, MAMLConfig(**{"rate": 0.5} | options), **others).double()
+    lsuv_init(net.double(), x, generator=torch.Generator().manual_seed(0))
+    return MAML(net, MAMLConfig(**{"inner_lr": 0.5} | options), **others).double()
 
 
 def tasks(count: int = 2, queries: int = 4, ways: int = 3) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -47,7 +48,9 @@ def gradients(maml: MAML, batch: tuple[Tensor, ...]) -> Params:
 
 
 def assert_same(one: Outcome, other: Outcome) -> None:
-    torch.testing.assert_close(one._replace(accuracy=0), other._replace(accuracy=0), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        one._replace(accuracy=0), other._replace(accuracy=0), rtol=1e-9, atol=1e-12
+    )
     torch.testing.assert_close(one.accuracy, other.accuracy)  # a float32
 
 
@@ -80,14 +83,16 @@ def threads(number: int) -> Iterator[None]:
     [
         {},
         {"steps": 3},
-        {"learn_rates": True, "steps": 2},
+        {"learn_inner_lrs": True, "steps": 2},
         {"layers": "head"},
-        {"layers": 1, "learn_rates": True},
+        {"layers": 1, "learn_inner_lrs": True},
         {"steps": 0},
     ],
     ids=str,
 )
-def test_the_meta_gradient_is_that_of_finite_differences(config: StackConfig, options: dict[str, Any]) -> None:
+def test_the_meta_gradient_is_that_of_finite_differences(
+    config: StackConfig, options: dict[str, Any]
+) -> None:
     maml, batch, step = made(config, **options), tasks(count=1), 1e-6
     found = gradients(maml, batch)
     generator = torch.Generator().manual_seed(5)
@@ -107,22 +112,31 @@ def test_the_meta_gradient_is_that_of_finite_differences(config: StackConfig, op
 def test_one_step_on_a_quadratic_is_the_closed_form() -> None:
     # Loss (w - c)' A (w - c) / 2: a step of rate r gives w - r A (w - c), whose derivative by w is 1 - r A.
     generator = torch.Generator().manual_seed(0)
-    root, c, w = (torch.randn(shape, dtype=torch.float64, generator=generator) for shape in ((3, 3), (3,), (3,)))
+    root, c, w = (
+        torch.randn(shape, dtype=torch.float64, generator=generator)
+        for shape in ((3, 3), (3,), (3,))
+    )
     a, w = root @ root.T, w.requires_grad_()
 
     def quadratic(w: Tensor, c: Tensor) -> Tensor:
         return (w - c) @ a @ (w - c) / 2
 
     for second_order, derivative in ((True, torch.eye(3) - 0.1 * a), (False, torch.eye(3))):
-        taken = adapt(lambda p, x: p["w"], {"w": w}, c, c, sgd(0.1), second_order=second_order, loss=quadratic)["w"]
+        taken = adapt(
+            lambda p, x: p["w"], {"w": w}, c, c, sgd(0.1), second_order=second_order, loss=quadratic
+        )["w"]
         torch.testing.assert_close(taken, w - 0.1 * a @ (w - c))
-        jacobian = torch.stack([torch.autograd.grad(each, w, retain_graph=True)[0] for each in taken])
+        jacobian = torch.stack(
+            [torch.autograd.grad(each, w, retain_graph=True)[0] for each in taken]
+        )
         torch.testing.assert_close(jacobian, derivative.double())
 
 
 def test_one_step_of_a_linear_classifier_is_that_of_softmax_regression() -> None:
     generator = torch.Generator().manual_seed(0)
-    weight, x = (torch.randn(shape, dtype=torch.float64, generator=generator) for shape in ((3, 4), (5, 4)))
+    weight, x = (
+        torch.randn(shape, dtype=torch.float64, generator=generator) for shape in ((3, 4), (5, 4))
+    )
     y = torch.tensor([0, 1, 2, 1, 0])
     error = (x @ weight.T).softmax(1) - torch.eye(3)[y]
     taken = adapt(lambda p, x: x @ p["w"].T, {"w": weight}, x, y, sgd(0.7))["w"]
@@ -135,9 +149,16 @@ def test_first_order_is_maml_with_constant_inner_gradients() -> None:
     params = {name: value.detach().requires_grad_() for name, value in maml.net.named_parameters()}
     adapted: dict[str, Tensor] = dict(params)
     for _ in range(2):
-        inner = torch.autograd.grad(cross_entropy(maml.net.apply_params(adapted, sx[0]), sy[0]), list(adapted.values()))
-        adapted = {name: value - 0.5 * g.detach() for (name, value), g in zip(adapted.items(), inner, strict=True)}
-    expected = torch.autograd.grad(cross_entropy(maml.net.apply_params(adapted, qx[0]), qy[0]), list(params.values()))
+        inner = torch.autograd.grad(
+            cross_entropy(maml.net.apply_params(adapted, sx[0]), sy[0]), list(adapted.values())
+        )
+        adapted = {
+            name: value - 0.5 * g.detach()
+            for (name, value), g in zip(adapted.items(), inner, strict=True)
+        }
+    expected = torch.autograd.grad(
+        cross_entropy(maml.net.apply_params(adapted, qx[0]), qy[0]), list(params.values())
+    )
     for name, each in zip(params, expected, strict=True):
         torch.testing.assert_close(found[f"net.{name}"], each)
     second = gradients(made(steps=2), (sx, sy, qx, qy))
@@ -145,7 +166,7 @@ def test_first_order_is_maml_with_constant_inner_gradients() -> None:
 
 
 def test_a_small_inner_step_lowers_the_support_loss() -> None:
-    maml, (sx, sy, *_) = made(rate=1e-2), tasks(count=1)
+    maml, (sx, sy, *_) = made(inner_lr=1e-2), tasks(count=1)
     before = cross_entropy(maml.net(sx[0]), sy[0])
     after = cross_entropy(maml.adapt(sx[0], sy[0], 3)(sx[0]), sy[0])
     assert after < before
@@ -177,11 +198,19 @@ def test_outer_steps_lower_the_query_loss() -> None:
         (2, {"head"}),
     ],
 )
-def test_frozen_layers_stay_as_they_are_and_stay_part_of_the_network(layers: Any, learning: set[Any]) -> None:
+def test_frozen_layers_stay_as_they_are_and_stay_part_of_the_network(
+    layers: Any, learning: set[Any]
+) -> None:
     maml, (sx, sy, qx, qy) = made(layers=layers), tasks(count=1)
     own = dict(maml.net.named_parameters())
-    names = {name for name in own if name.split(".")[0] in learning or name.split(".")[1] in map(str, learning)}
-    taken = maml._inner(sx[0], sy[0], None, 1, False, {f"net.{name}": value for name, value in own.items()})
+    names = {
+        name
+        for name in own
+        if name.split(".")[0] in learning or name.split(".")[1] in map(str, learning)
+    }
+    taken = maml._inner(
+        sx[0], sy[0], None, 1, False, {f"net.{name}": value for name, value in own.items()}
+    )
     assert {name for name in own if not torch.equal(taken[name], own[name])} == names
     expected = maml.net.apply_params(taken, qx[0])
     torch.testing.assert_close(maml.adapt(sx[0], sy[0], 3)(qx[0]), expected.detach())
@@ -199,12 +228,18 @@ def test_unknown_layers_are_refused(layers: Any) -> None:
 @pytest.mark.parametrize("steps", [0, 1, 10])
 def test_a_test_may_take_another_number_of_steps(steps: int) -> None:
     (sx, sy, qx, _) = tasks(count=1)
-    maml = made(steps=1, test_steps=steps, rate=0.05)
+    maml = made(steps=1, test_steps=steps, inner_lr=0.05)
     params: dict[str, Tensor] = dict(maml.net.named_parameters())
     for _ in range(steps):
-        inner = torch.autograd.grad(cross_entropy(maml.net.apply_params(params, sx[0]), sy[0]), list(params.values()))
-        params = {name: value - 0.05 * g for (name, value), g in zip(params.items(), inner, strict=True)}
-    torch.testing.assert_close(maml.adapt(sx[0], sy[0], 3)(qx[0]), maml.net.apply_params(params, qx[0]).detach())
+        inner = torch.autograd.grad(
+            cross_entropy(maml.net.apply_params(params, sx[0]), sy[0]), list(params.values())
+        )
+        params = {
+            name: value - 0.05 * g for (name, value), g in zip(params.items(), inner, strict=True)
+        }
+    torch.testing.assert_close(
+        maml.adapt(sx[0], sy[0], 3)(qx[0]), maml.net.apply_params(params, qx[0]).detach()
+    )
 
 
 def scaled_by_sign(params: Params, gradients: Params, step: int) -> Params:
@@ -223,7 +258,7 @@ def dead_zone(logits: Tensor, y: Tensor) -> Tensor:
         (SPIKING, {}),
         (SMOOTHLY, {}),
         (SPIKING, {"second_order": False, "steps": 2}),
-        (SPIKING, {"learn_rates": True, "layers": 1, "steps": 2}),
+        (SPIKING, {"learn_inner_lrs": True, "layers": 1, "steps": 2}),
         (SPIKING, {"loss": dead_zone}),
         (SPIKING, {"update": scaled_by_sign, "steps": 2}),
         (replace(SPIKING, norm_groups=1), {}),
@@ -231,7 +266,9 @@ def dead_zone(logits: Tensor, y: Tensor) -> Tensor:
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else type(value).__name__,
 )
-def test_tasks_at_once_give_the_gradients_of_one_after_another(config: StackConfig, options: dict[str, Any]) -> None:
+def test_tasks_at_once_give_the_gradients_of_one_after_another(
+    config: StackConfig, options: dict[str, Any]
+) -> None:
     batch, outcomes = tasks(count=3), []
     for at_once in (1, 2, 3):
         outcomes.append(made(config, tasks_at_once=at_once, **options).accumulate(*batch))
@@ -240,7 +277,9 @@ def test_tasks_at_once_give_the_gradients_of_one_after_another(config: StackConf
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_tasks_that_a_gpus_memory_does_not_take_at_once_go_in_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tasks_that_a_gpus_memory_does_not_take_at_once_go_in_smaller_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     tried, outcome = [], MAML._outcome
 
     def of_a_small_gpu(maml: MAML, params: Params, *batch: Tensor) -> Outcome:
@@ -282,16 +321,23 @@ def test_the_outcome_is_the_mean_over_tasks_and_adds_to_grad() -> None:
     torch.testing.assert_close(both.loss, (one.loss + two.loss) / 2)
     torch.testing.assert_close(both.accuracy, (one.accuracy + two.accuracy) / 2)
     for name, value in maml.named_parameters():
-        torch.testing.assert_close(both.gradients[name], (one.gradients[name] + two.gradients[name]) / 2)
+        torch.testing.assert_close(
+            both.gradients[name], (one.gradients[name] + two.gradients[name]) / 2
+        )
         torch.testing.assert_close(value.grad, 3 * both.gradients[name])
 
 
 @pytest.mark.usefixtures("two_threads")
-@pytest.mark.parametrize(("config", "size", "at_once"), [(SPIKING, 1, 1), (SPIKING, None, 1), (CONV, 5, 2)])
-def test_slices_on_threads_give_the_gradients_of_one_slice(config: StackConfig, size: int | None, at_once: int) -> None:
+@pytest.mark.parametrize(
+    ("config", "size", "at_once"), [(SPIKING, 1, 1), (SPIKING, None, 1), (CONV, 5, 2)]
+)
+def test_slices_on_threads_give_the_gradients_of_one_slice(
+    config: StackConfig, size: int | None, at_once: int
+) -> None:
     batch = tasks(count=2, queries=3)
     whole, sliced, again = (
-        made(config, query_slice=each, tasks_at_once=at_once).accumulate(*batch) for each in (100, size, size)
+        made(config, query_slice=each, tasks_at_once=at_once).accumulate(*batch)
+        for each in (100, size, size)
     )
     assert_same(sliced, whole)
     assert all(torch.equal(again.gradients[name], each) for name, each in sliced.gradients.items())
@@ -301,8 +347,12 @@ def test_slices_on_threads_give_the_gradients_of_one_slice(config: StackConfig, 
 def test_the_inner_loss_takes_the_place_of_cross_entropy_and_leaves_the_query_loss() -> None:
     maml, (sx, sy, qx, qy) = made(loss=dead_zone), tasks(count=1)
     params = {name: value.detach().requires_grad_() for name, value in maml.net.named_parameters()}
-    inner = torch.autograd.grad(dead_zone(maml.net.apply_params(params, sx[0]), sy[0]), list(params.values()))
-    adapted = {name: value - 0.5 * g for (name, value), g in zip(params.items(), inner, strict=True)}
+    inner = torch.autograd.grad(
+        dead_zone(maml.net.apply_params(params, sx[0]), sy[0]), list(params.values())
+    )
+    adapted = {
+        name: value - 0.5 * g for (name, value), g in zip(params.items(), inner, strict=True)
+    }
     expected = cross_entropy(maml.net.apply_params(adapted, qx[0]), qy[0])
     torch.testing.assert_close(maml.accumulate(sx, sy, qx, qy).loss, expected.detach())
     assert not torch.isclose(made().accumulate(sx, sy, qx, qy).loss, expected, rtol=1e-3)
@@ -317,19 +367,24 @@ def test_feedback_is_used_by_the_inner_loop_and_not_by_the_queries() -> None:
     inner = torch.autograd.grad(
         cross_entropy(maml.net.apply_params({**own, **feedback}, sx[0]), sy[0]), list(own.values())
     )
-    adapted = {name: (value - 0.5 * g).detach() for (name, value), g in zip(own.items(), inner, strict=True)}
+    adapted = {
+        name: (value - 0.5 * g).detach()
+        for (name, value), g in zip(own.items(), inner, strict=True)
+    }
     expected = meta_gradient(maml.net.apply_params, dict, adapted, qx[0], qy[0]).gradients
     found = gradients(maml, (sx, sy, qx, qy))
     for name, each in expected.items():
         torch.testing.assert_close(found[f"net.{name}"], each)
     assert not torch.allclose(found["net.body.0.weight"], plain["net.body.0.weight"], rtol=0.01)
     assert set(found) == set(plain)
-    torch.testing.assert_close(maml.adapt(sx[0], sy[0], 3)(qx[0]), maml.net.apply_params(adapted, qx[0]))
+    torch.testing.assert_close(
+        maml.adapt(sx[0], sy[0], 3)(qx[0]), maml.net.apply_params(adapted, qx[0])
+    )
 
 
 def test_learned_rates_and_another_update_exclude_each_other() -> None:
-    with pytest.raises(UsageError, match="learn_rates"):
-        made(learn_rates=True, update=scaled_by_sign)
+    with pytest.raises(UsageError, match="learn_inner_lrs"):
+        made(learn_inner_lrs=True, update=scaled_by_sign)
 
 
 def test_the_schedule_is_half_a_cosine_sized_in_steps() -> None:
@@ -350,12 +405,18 @@ def test_the_schedule_is_half_a_cosine_sized_in_steps() -> None:
 
 
 @pytest.mark.parametrize("kind", ["spiking", "conv"])
-def test_it_is_a_learner_for_evaluate_that_predicts_each_query_alone(simulated_root: Path, kind: str) -> None:
+def test_it_is_a_learner_for_evaluate_that_predicts_each_query_alone(
+    simulated_root: Path, kind: str
+) -> None:
     dataset = me.DoubleNMNIST(simulated_root, split="test")
     shared: dict[str, Any] = {"channels": (4, 4), "norm_groups": 1}
-    net = SpikingNet(SpikingConfig(**shared, time_stride=5)) if kind == "spiking" else ConvNet(StackConfig(**shared))
+    net = (
+        SpikingNet(SpikingConfig(**shared, time_stride=5))
+        if kind == "spiking"
+        else ConvNet(StackConfig(**shared))
+    )
     episode = me.EpisodeLoader(dataset, 5, 1, 2, episodes=1, representation=net.representation)[0]
-    initialise(net, episode.query_x, generator=torch.Generator().manual_seed(0))
+    lsuv_init(net, episode.query_x, generator=torch.Generator().manual_seed(0))
     report = me.evaluate(MAML(net), dataset, "5way-1shot", episodes=3, queries=3)
     assert len(report.per_episode) == 3
     assert 0 <= report.accuracy <= 1

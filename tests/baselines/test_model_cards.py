@@ -9,22 +9,25 @@ from typing import Any
 
 import pytest
 
-import baselines.cards
 import baselines.learners
+import baselines.model_cards
+import baselines.publish
 import metaevents as me
-from baselines.cards import check, publish, write
-from baselines.checkpoints import read_weights
 from baselines.cli import main
+from baselines.config import recipe
 from baselines.learners import SHIPPED, load
-from baselines.recipes import recipe
-from baselines.training import Run, learning_curve
-from metaevents.benchmark.entries import read_entry, validate
+from baselines.model_cards import check, write
+from baselines.publish import publish
+from baselines.training.folder import learning_curve
+from baselines.training.loop import TrainingRun
+from baselines.weights_file import read_weights
+from metaevents.benchmark.validation import read_entry, validate
 from metaevents.errors import UsageError
 
 CARDS = Path(__file__).parents[2] / "cards"
 PROTOCOL = ("--protocol", "sample-5way-1shot", "--episodes", "3", "--queries", "2")
 SMALL: dict[str, Any] = {
-    "channels": (4, 4, 8), "steps": 4, "val_every": 2, "val_episodes": 3, "queries": 3, "pretrain": 0,
+    "channels": (4, 4, 8), "steps": 4, "val_every": 2, "val_episodes": 3, "queries": 3, "pretrain_steps": 0,
 }  # fmt: skip
 
 
@@ -38,7 +41,12 @@ def runs(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two trainings of one method."""
     folder = tmp_path_factory.mktemp("runs")
     for seed in (0, 1):
-        Run(recipe("cnn-maml", "paper", seed=seed, **SMALL), archive, folder / str(seed), progress=False).run()
+        TrainingRun(
+            recipe("cnn-maml", "paper", seed=seed, **SMALL),
+            archive,
+            folder / str(seed),
+            progress=False,
+        ).run()
     return [folder / "0", folder / "1"]
 
 
@@ -46,12 +54,14 @@ def runs(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A place of its own for the weights that ship."""
     place = tmp_path / "weights"
-    for module in (baselines.cards, baselines.learners):
+    for module in (baselines.model_cards, baselines.publish, baselines.learners):
         monkeypatch.setattr(module, "SHIPPED", place)
     return place
 
 
-def test_published_weights_carry_the_whole_learning_curve_and_load_by_name(runs: list[Path], shipped: Path) -> None:
+def test_published_weights_carry_the_whole_learning_curve_and_load_by_name(
+    runs: list[Path], shipped: Path
+) -> None:
     path = publish(runs[0], folder=shipped)
     assert path.name == "cnn-maml.paper.double-nmnist.published.5way.safetensors"
     assert list(read_weights(path).record.curve) == learning_curve(runs[0])
@@ -76,7 +86,7 @@ def test_inner_steps_at_test_are_chosen_on_validation_episodes(
     # One step is what the run itself validated with, on the same episodes.
     assert found[1] == pytest.approx(measured["val_accuracy"])
     other = tmp_path / "other"
-    Run(recipe("cnn-maml", "paper", **SMALL), simulated_root, other, progress=False).run()
+    TrainingRun(recipe("cnn-maml", "paper", **SMALL), simulated_root, other, progress=False).run()
     with pytest.raises(UsageError, match="chosen on other recordings"):
         publish(other, archive, tmp_path)
 
@@ -107,10 +117,15 @@ def test_cards_say_what_weights_and_entries_say(
         check(cards)
 
 
-def test_several_trainings_of_a_method_make_one_entry(runs: list[Path], archive: Path, tmp_path: Path) -> None:
+def test_several_trainings_of_a_method_make_one_entry(
+    runs: list[Path], archive: Path, tmp_path: Path
+) -> None:
     paths = [str(run) for run in runs]
     out = ("--out", str(tmp_path / "e.json"))
-    assert main(["evaluate", *paths, "--archive", str(archive), *PROTOCOL, *out, "--name", "Mine"]) == 0
+    assert (
+        main(["evaluate", *paths, "--archive", str(archive), *PROTOCOL, *out, "--name", "Mine"])
+        == 0
+    )
     entry = json.loads((tmp_path / "e.json").read_text("utf-8"))
     assert entry["report"]["training_seeds"]["seeds"] == 2
     assert entry["method"]["name"] == "Mine"
@@ -121,13 +136,24 @@ def test_several_trainings_of_a_method_make_one_entry(runs: list[Path], archive:
 def test_a_seen_test_is_refused_in_one_line_and_marked_when_forced(
     runs: list[Path], archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["evaluate", str(runs[0]), "--archive", str(archive), *PROTOCOL, "--classes", "novel-components"]
+    words = [
+        "evaluate",
+        str(runs[0]),
+        "--archive",
+        str(archive),
+        *PROTOCOL,
+        "--classes",
+        "novel-components",
+    ]
     assert main(words) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "were trained on" in error
     assert main([*words, "--force", "--out", str(tmp_path / "e.json")]) == 0
-    assert "were trained on" in json.loads((tmp_path / "e.json").read_text("utf-8"))["report"]["overlap"]
+    assert (
+        "were trained on"
+        in json.loads((tmp_path / "e.json").read_text("utf-8"))["report"]["overlap"]
+    )
 
 
 # --- what ships in this repository -----------------------------------------------------------------------------------------
@@ -138,7 +164,9 @@ def test_the_repositorys_cards_are_those_of_its_weights_and_entries() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.safetensors")), ids=lambda path: path.stem)
-def test_shipped_weights_load_and_have_seen_nothing_of_the_test(path: Path, sample_root: Path) -> None:
+def test_shipped_weights_load_and_have_seen_nothing_of_the_test(
+    path: Path, sample_root: Path
+) -> None:
     weights = read_weights(path)
     learner = load(path)
     assert path.stat().st_size < 1.5e6
@@ -148,8 +176,14 @@ def test_shipped_weights_load_and_have_seen_nothing_of_the_test(path: Path, samp
     assert learner.overlap(test) is None
     ways = weights.config.ways
     hits = [
-        (learner.adapt(e.support_x, e.support_y, ways)(e.query_x).argmax(-1) == e.query_y).float().mean()
-        for e in me.EpisodeLoader(test, ways, 1, 5, episodes=3, representation=learner.representation)
+        (learner.adapt(e.support_x, e.support_y, ways)(e.query_x).argmax(-1) == e.query_y)
+        .float()
+        .mean()
+        for e in me.EpisodeLoader(
+            test, ways, 1, 5, episodes=3, representation=learner.representation
+        )
     ]
-    if weights.config.classes == "published":  # for digits that training never saw see cards/results/baselines.md
+    if (
+        weights.config.classes == "published"
+    ):  # for digits that training never saw see cards/results/baselines.md
         assert sum(hits) / 3 > 3 / ways  # three times chance

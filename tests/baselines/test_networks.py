@@ -1,4 +1,4 @@
-"""The two networks: against a step-by-step transcription of the equations, what they may know, and their initialisation."""
+"""The two networks: against a step-by-step transcription of the equations, what they may know, and their initialization."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-import transcription
+from support import transcription
+from support.transcription import SMOOTH, smooth_threshold
 from torch import Tensor
 from torch.func import vmap
 from torch.nn.functional import cross_entropy, group_norm, max_pool2d
-from transcription import SMOOTH, smooth_threshold
 
-from baselines.networks import ConvNet, Params, SpikingConfig, SpikingNet, StackConfig, initialise
-from baselines.neurons import Neuron
+from baselines.init import lsuv_init
+from baselines.networks import ConvNet, Params, SpikingConfig, SpikingNet, StackConfig
+from baselines.snn.neurons import Neuron
 from metaevents.errors import UsageError
 
 SMALL = SpikingConfig(frame_shape=(16, 2, 8, 12), ways=3, channels=(3, 4), kernel=3, burn_in=8)
@@ -26,14 +27,16 @@ DOUBLE_ASL_DVS = (100, 2, 30, 80)
 
 def frames(n: int, config: StackConfig = SMALL, seed: int = 0, rate: float = 0.6) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.poisson(torch.full((n, *config.frame_shape), rate, dtype=torch.float64), generator=generator)
+    return torch.poisson(
+        torch.full((n, *config.frame_shape), rate, dtype=torch.float64), generator=generator
+    )
 
 
 def made(config: StackConfig = SMALL, seed: int = 0) -> Any:
     """A network in float64 whose layers all take part."""
     net = SpikingNet(config) if isinstance(config, SpikingConfig) else ConvNet(config)
     net = net.double()
-    initialise(net, frames(8, config, seed=9), generator=torch.Generator().manual_seed(seed))
+    lsuv_init(net, frames(8, config, seed=9), generator=torch.Generator().manual_seed(seed))
     return net
 
 
@@ -43,8 +46,14 @@ def parameters(net: torch.nn.Module) -> dict[str, Tensor]:
 
 def changed(params: Params, by: float = 0.3) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(3)
-    noise = {name: torch.randn(value.shape, dtype=value.dtype, generator=generator) for name, value in params.items()}
-    return {name: (value + by * value.std().nan_to_num(0.1) * noise[name]).detach() for name, value in params.items()}
+    noise = {
+        name: torch.randn(value.shape, dtype=value.dtype, generator=generator)
+        for name, value in params.items()
+    }
+    return {
+        name: (value + by * value.std().nan_to_num(0.1) * noise[name]).detach()
+        for name, value in params.items()
+    }
 
 
 # --- against the equations -----------------------------------------------------------------------------------------
@@ -64,8 +73,12 @@ def test_outputs_and_gradients_of_both_orders_are_those_of_the_equations_step_by
     def meta_step(forward: Any) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         params = parameters(net)
         logits = forward(params, frames(3))
-        inner = torch.autograd.grad(cross_entropy(logits, torch.arange(3)), list(params.values()), create_graph=True)
-        adapted = {name: value - 0.5 * g for (name, value), g in zip(params.items(), inner, strict=True)}
+        inner = torch.autograd.grad(
+            cross_entropy(logits, torch.arange(3)), list(params.values()), create_graph=True
+        )
+        adapted = {
+            name: value - 0.5 * g for (name, value), g in zip(params.items(), inner, strict=True)
+        }
         queries = cross_entropy(forward(adapted, frames(4, seed=1)), torch.tensor([0, 1, 2, 0]))
         return logits, list(inner), list(torch.autograd.grad(queries, list(params.values())))
 
@@ -92,14 +105,18 @@ def test_silence_before_the_first_event_and_biases_that_fire_unasked_change_noth
         with torch.no_grad():
             for layer in net.body:
                 layer["bias"].fill_(bias)
-        torch.testing.assert_close(net(x), transcription.network(SMALL, parameters(net), x)[0], rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(
+            net(x), transcription.network(SMALL, parameters(net), x)[0], rtol=1e-9, atol=1e-12
+        )
 
 
 def test_the_burn_in_runs_under_the_parameters_given_and_not_the_networks_own() -> None:
     net, x = made(), frames(3)
     own, adapted = parameters(net), changed(parameters(net))
     ours = net.apply_params(adapted, x)
-    torch.testing.assert_close(ours, transcription.network(SMALL, adapted, x)[0], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        ours, transcription.network(SMALL, adapted, x)[0], rtol=1e-9, atol=1e-12
+    )
     published, _ = transcription.network(SMALL, adapted, x, burn_in_params=own)
     assert (ours - published).abs().max() > 1e-2 * ours.std()
 
@@ -115,7 +132,9 @@ def test_the_burn_in_carries_no_gradient() -> None:
 def test_a_stride_averages_frames_into_steps_of_the_same_time_constants() -> None:
     config = replace(SMALL, frame_shape=(48, 2, 8, 12), time_stride=4, burn_in=18)
     net, x = made(config), frames(2, config)
-    stretched = replace(SMALL, frame_shape=(12, 2, 8, 12), neuron=Neuron().stretched(4), burn_in=18 // 4)
+    stretched = replace(
+        SMALL, frame_shape=(12, 2, 8, 12), neuron=Neuron().stretched(4), burn_in=18 // 4
+    )
     twin = SpikingNet(stretched).double()
     twin.load_state_dict(net.state_dict())
     torch.testing.assert_close(net(x), twin(x.view(2, 12, 4, 2, 8, 12).mean(2)))
@@ -169,14 +188,16 @@ def test_the_default_networks_have_the_papers_number_of_parameters(
 def test_time_constants_of_the_default_network_are_the_papers() -> None:
     first, *rest = SpikingNet().neurons
     assert (first.gain, {each.gain for each in rest}) == (10.0, {1.0})
-    assert {(n.membrane_decay, n.synapse_decay, n.refractory_decay, n.step) for n in (first, *rest)} == {
-        (0.95, 0.90, 0.65, 1)
-    }
+    assert {
+        (n.membrane_decay, n.synapse_decay, n.refractory_decay, n.step) for n in (first, *rest)
+    } == {(0.95, 0.90, 0.65, 1)}
 
 
 @pytest.mark.parametrize("norm_groups", [0, 1])
 @pytest.mark.parametrize("config", [SMALL, TWIN], ids=["spiking", "conv"])
-def test_a_prediction_does_not_depend_on_the_other_samples(config: StackConfig, norm_groups: int) -> None:
+def test_a_prediction_does_not_depend_on_the_other_samples(
+    config: StackConfig, norm_groups: int
+) -> None:
     net = made(replace(config, norm_groups=norm_groups))
     x = frames(4)
     x[0, :5] = 0
@@ -186,12 +207,16 @@ def test_a_prediction_does_not_depend_on_the_other_samples(config: StackConfig, 
     torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-12)
 
 
-def test_normalisation_makes_a_layer_blind_to_the_scale_of_its_weights() -> None:
+def test_normalization_makes_a_layer_blind_to_the_scale_of_its_weights() -> None:
     net, x = made(replace(SMALL, norm_groups=1)), frames(2)
     params = parameters(net)
     large, larger = ({**params, "body.1.weight": by * params["body.1.weight"]} for by in (100, 300))
-    torch.testing.assert_close(net.apply_params(large, x), net.apply_params(larger, x), rtol=1e-3, atol=1e-3)
-    assert (net.apply_params({**params, "body.1.scale": 3 * params["body.1.scale"]}, x) - net(x)).abs().max() > 0.01
+    torch.testing.assert_close(
+        net.apply_params(large, x), net.apply_params(larger, x), rtol=1e-3, atol=1e-3
+    )
+    assert (
+        net.apply_params({**params, "body.1.scale": 3 * params["body.1.scale"]}, x) - net(x)
+    ).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("norm_groups", [0, 1])
@@ -206,7 +231,8 @@ def test_under_vmap_tasks_are_those_of_a_loop(kind: str, pooling: Any, norm_grou
         net.align(torch.Generator().manual_seed(1))
     constants = dict(net.named_buffers())
     params = {
-        name: torch.stack([value, changed(parameters(net))[name]]).detach() for name, value in net.named_parameters()
+        name: torch.stack([value, changed(parameters(net))[name]]).detach()
+        for name, value in net.named_parameters()
     }
     x = torch.stack([frames(2), frames(2, seed=1)])
 
@@ -218,7 +244,9 @@ def test_under_vmap_tasks_are_those_of_a_loop(kind: str, pooling: Any, norm_grou
         if mapped:
             logits = vmap(forward)(leaves, x)
         else:
-            logits = torch.stack([forward({name: v[t] for name, v in leaves.items()}, x[t]) for t in range(2)])
+            logits = torch.stack(
+                [forward({name: v[t] for name, v in leaves.items()}, x[t]) for t in range(2)]
+            )
         return logits, torch.autograd.grad(logits.square().sum(), list(leaves.values()))
 
     torch.testing.assert_close(run(mapped=True), run(mapped=False), rtol=1e-9, atol=1e-12)
@@ -247,7 +275,9 @@ def test_bfloat16_autocast_is_near_float32(config: StackConfig) -> None:
     [((2, 16, 2, 8, 11), "frame_shape"), ((2, 2, 8, 12), "frame_shape"), ((2, 10, 2, 8, 12), "16")],
     ids=["another dataset", "no time", "too few frames"],
 )
-def test_frames_that_do_not_fit_are_refused_with_both_shapes(shape: tuple[int, ...], says: str) -> None:
+def test_frames_that_do_not_fit_are_refused_with_both_shapes(
+    shape: tuple[int, ...], says: str
+) -> None:
     with pytest.raises(UsageError, match=says) as refused:
         SpikingNet(SMALL)(torch.zeros(shape))
     assert str(list(shape)) in str(refused.value)
@@ -257,7 +287,14 @@ def test_frames_that_do_not_fit_are_refused_with_both_shapes(shape: tuple[int, .
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"kernel": 4}, {"channels": (2,) * 4}, {"burn_in": 14}, {"burn_in": -1}, {"time_stride": 3}, {"time_stride": 0}],
+    [
+        {"kernel": 4},
+        {"channels": (2,) * 4},
+        {"burn_in": 14},
+        {"burn_in": -1},
+        {"time_stride": 3},
+        {"time_stride": 0},
+    ],
 )
 def test_networks_that_do_not_fit_their_frames_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"do(es)? not fit"):
@@ -302,15 +339,17 @@ def test_feedback_is_as_large_as_the_weights_drawn_from_the_generator_and_saved_
     assert "head.feedback" not in dict(net.named_parameters())
 
 
-# --- initialisation ------------------------------------------------------------------------------------------------
+# --- initialization ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pooling", ["max", "average"])
-def test_initialised_membranes_have_unit_variance_and_the_mean_that_leaves_three_in_ten_active(pooling: Any) -> None:
+def test_initialized_membranes_have_unit_variance_and_the_mean_that_leaves_three_in_ten_active(
+    pooling: Any,
+) -> None:
     config = SpikingConfig((100, 2, 16, 16), 5, (16, 16), 5, pooling)
     rates = torch.rand(8, 1, 2, 16, 16, generator=torch.Generator().manual_seed(1)) ** 4
     net, x = SpikingNet(config).double(), frames(8, config) * rates
-    initialise(net, x, generator=torch.Generator().manual_seed(0))
+    lsuv_init(net, x, generator=torch.Generator().manual_seed(0))
     _, layers = transcription.network(config, parameters(net), x)
     for membranes in layers:
         assert membranes.var().item() == pytest.approx(1, abs=0.1)
@@ -319,15 +358,15 @@ def test_initialised_membranes_have_unit_variance_and_the_mean_that_leaves_three
         assert (membranes > 0).double().mean().item() == pytest.approx(0.288, abs=0.05)
 
 
-def test_the_twin_is_initialised_alike() -> None:
+def test_the_twin_is_initialized_alike() -> None:
     net, x = ConvNet(TWIN).double(), frames(8, TWIN)
-    initialise(net, x, generator=torch.Generator().manual_seed(0))
+    lsuv_init(net, x, generator=torch.Generator().manual_seed(0))
     logits = net(x)
     assert logits.var().item() == pytest.approx(1, abs=0.1)
     assert logits.mean().item() == pytest.approx(-0.56, abs=0.1)
 
 
-def test_initialisation_is_drawn_from_its_generator_alone() -> None:
+def test_initialization_is_drawn_from_its_generator_alone() -> None:
     nets = [made(seed=seed) for seed in (1, 1, 2)]
     for one, other in pairwise(nets):
         assert torch.equal(one.head["weight"], other.head["weight"]) == (other is nets[1])
@@ -335,12 +374,17 @@ def test_initialisation_is_drawn_from_its_generator_alone() -> None:
 
 def test_a_layer_that_does_not_settle_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        initialise(SpikingNet(SMALL).double(), frames(4), max_iterations=1, generator=torch.Generator().manual_seed(0))
+        lsuv_init(
+            SpikingNet(SMALL).double(),
+            frames(4),
+            max_iterations=1,
+            generator=torch.Generator().manual_seed(0),
+        )
     assert [message.split(":")[0] for message in caplog.messages] == [
         f"layer {i} has not settled in 1 iterations" for i in range(3)
     ]
 
 
-def test_a_batch_without_events_cannot_initialise() -> None:
+def test_a_batch_without_events_cannot_initialize() -> None:
     with pytest.raises(UsageError, match=r"Layer 0 .* no signal"):
-        initialise(SpikingNet(SMALL), torch.zeros(4, *SMALL.frame_shape))
+        lsuv_init(SpikingNet(SMALL), torch.zeros(4, *SMALL.frame_shape))

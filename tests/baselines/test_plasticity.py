@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
+from baselines.init import lsuv_init
 from baselines.maml import MAML, MAMLConfig, adapt, sgd
-from baselines.networks import ConvNet, Params, SpikingConfig, SpikingNet, StackConfig, initialise
-from baselines.neurons import Neuron
+from baselines.networks import ConvNet, Params, SpikingConfig, SpikingNet, StackConfig
 from baselines.plasticity import RULES, SOEL, DeviceUpdate, ThresholdedUpdate
+from baselines.snn.neurons import Neuron
 from metaevents.errors import UsageError
 
 Task = tuple[Tensor, Tensor]
@@ -24,11 +25,16 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def make_net(spiking: bool, task: Task, neuron: Neuron | None = None) -> SpikingNet | ConvNet:
-    shape: dict[str, Any] = {"frame_shape": (14, 2, 4, 4), "ways": 3, "channels": (4, 6), "kernel": 3}
+    shape: dict[str, Any] = {
+        "frame_shape": (14, 2, 4, 4),
+        "ways": 3,
+        "channels": (4, 6),
+        "kernel": 3,
+    }
     config = SpikingConfig(**shape, burn_in=4, neuron=neuron or Neuron())
     net = SpikingNet(config) if spiking else ConvNet(StackConfig(**shape))
     net.double()
-    initialise(net, task[0], generator=generator())
+    lsuv_init(net, task[0], generator=generator())
     return net
 
 
@@ -37,7 +43,9 @@ def task() -> Task:
     """Six samples of three classes, each with a rate of events of its own at every pixel: [6, 14, 2, 4, 4] and [6]."""
     labels = torch.arange(6) % 3
     rates = 0.4 * torch.rand(3, 1, 2, 4, 4, generator=generator())
-    return torch.poisson(rates[labels].expand(-1, 14, -1, -1, -1), generator=generator()).double(), labels
+    return torch.poisson(
+        rates[labels].expand(-1, 14, -1, -1, -1), generator=generator()
+    ).double(), labels
 
 
 @pytest.fixture(params=[False, True], ids=["ConvNet", "SpikingNet"])
@@ -53,7 +61,7 @@ def learn(maml: MAML, task: Task) -> tuple[Params, Params]:
     """The parameters before and after the inner loop of `maml`."""
     net, before = maml.net, parameters(maml.net)
     constants = dict(net.named_buffers())
-    update = maml.update or sgd(maml.config.rate)
+    update = maml.update or sgd(maml.config.inner_lr)
     after = adapt(
         lambda params, x: net.apply_params({**params, **constants}, x),
         before, *task, update, learning=maml.learning, steps=maml.config.steps, loss=maml.loss,
@@ -80,7 +88,7 @@ def along_descent(net: SpikingNet | ConvNet, before: Params, after: Params, task
 
 @pytest.mark.parametrize("rule", [name for name, rule in RULES.items() if not rule.align])
 def test_a_small_step_goes_down_the_loss(net: SpikingNet | ConvNet, task: Task, rule: str) -> None:
-    before, after = learn(RULES[rule].maml(net, MAMLConfig(rate=0.001), generator()), task)
+    before, after = learn(RULES[rule].maml(net, MAMLConfig(inner_lr=0.001), generator()), task)
     assert along_descent(net, before, after, task) > 0
     with torch.no_grad():
         assert loss_of(net, after, task) < loss_of(net, before, task)
@@ -89,8 +97,8 @@ def test_a_small_step_goes_down_the_loss(net: SpikingNet | ConvNet, task: Task, 
 def test_feedback_alignment_is_the_gradient_at_the_last_layer_and_below_it_where_feedback_is_the_weights(
     net: SpikingNet | ConvNet, task: Task
 ) -> None:
-    _, exact = learn(RULES["gradient"].maml(net, MAMLConfig(rate=0.001), generator()), task)
-    aligned = RULES["feedback-alignment"].maml(net, MAMLConfig(rate=0.001), generator())
+    _, exact = learn(RULES["gradient"].maml(net, MAMLConfig(inner_lr=0.001), generator()), task)
+    aligned = RULES["feedback-alignment"].maml(net, MAMLConfig(inner_lr=0.001), generator())
     before, random = learn(aligned, task)
     for name, feedback in net.named_buffers():
         feedback.copy_(before[name.replace("feedback", "weight")])
@@ -99,7 +107,9 @@ def test_feedback_alignment_is_the_gradient_at_the_last_layer_and_below_it_where
         torch.testing.assert_close(symmetric[name], value)
         assert torch.allclose(random[name], value, rtol=1e-9) == name.startswith("head")
     # Random feedback is at a right angle to the gradient in the mean, so that below the last layer no sign can be promised.
-    last = {name: random[name] if name.startswith("head") else value for name, value in before.items()}
+    last = {
+        name: random[name] if name.startswith("head") else value for name, value in before.items()
+    }
     assert along_descent(net, before, last, task) > 0
 
 
@@ -108,7 +118,9 @@ def test_a_learner_of_every_rule_does_better_on_what_it_was_shown(
     net: SpikingNet | ConvNet, task: Task, rule: str
 ) -> None:
     before = parameters(net)
-    classifier = RULES[rule].maml(net, MAMLConfig(rate=0.001, steps=3), generator()).adapt(*task, 3)
+    classifier = (
+        RULES[rule].maml(net, MAMLConfig(inner_lr=0.001, steps=3), generator()).adapt(*task, 3)
+    )
     with torch.no_grad():
         assert cross_entropy(classifier(task[0]), task[1]) < loss_of(net, before, task)
     assert all(value.equal(before[name]) for name, value in net.named_parameters())
@@ -121,11 +133,17 @@ def test_meta_training_goes_through_every_rule(
 ) -> None:
     x, y = (torch.stack([each, each.flip(0)]) for each in task)
     one, both = (
-        RULES[rule].maml(net, MAMLConfig(rate=0.003, second_order=second_order, tasks_at_once=tasks), generator())
+        RULES[rule].maml(
+            net,
+            MAMLConfig(inner_lr=0.003, second_order=second_order, tasks_at_once=tasks),
+            generator(),
+        )
         for tasks in (1, 2)
     )
     found = both.accumulate(x, y, x, y)
-    assert all(gradient.isfinite().all() and gradient.any() for gradient in found.gradients.values())
+    assert all(
+        gradient.isfinite().all() and gradient.any() for gradient in found.gradients.values()
+    )
     if rule not in ("device", "feedback-alignment"):  # those two draw
         expected = one.accumulate(x, y, x, y)
         for name, gradient in expected.gradients.items():
@@ -165,7 +183,9 @@ def test_soel_changes_weights_by_thresholded_error_times_presynaptic_trace(
     x, labels = task
     net = make_net(spiking, task, Neuron(refractory_weight=0.0))
     with torch.no_grad():
-        before, after = learn(MAML(net, MAMLConfig(rate=0.3, layers="head"), loss=SOEL(threshold)), task)
+        before, after = learn(
+            MAML(net, MAMLConfig(inner_lr=0.3, layers="head"), loss=SOEL(threshold)), task
+        )
         error = net(x).softmax(1) - one_hot(labels)
         error[error.abs() < threshold] = 0
         trace = presynaptic(net, x)
@@ -200,7 +220,7 @@ def test_right_answers_leave_the_weights_of_soel_untouched(task: Task) -> None:
 def test_the_meta_gradient_sees_soel_as_the_rule_that_it_is_and_nothing_more(task: Task) -> None:
     net, (x, labels), threshold = make_net(False, task), task, 0.25
     query_x, query_y = x.flip(1) + 1, labels.flip(0)
-    maml = MAML(net, MAMLConfig(rate=0.3, layers="head"), loss=SOEL(threshold))
+    maml = MAML(net, MAMLConfig(inner_lr=0.3, layers="head"), loss=SOEL(threshold))
     found = maml.accumulate(x[None], labels[None], query_x[None], query_y[None])
 
     def query_loss(values: Mapping[str, Tensor]) -> Tensor:
@@ -211,12 +231,16 @@ def test_the_meta_gradient_sees_soel_as_the_rule_that_it_is_and_nothing_more(tas
         error = error * (error.detach().abs() >= threshold)
         weight = values["head.weight"] - 0.3 * error.T @ trace / len(x)
         bias = values["head.bias"] - 0.3 * error.mean(0)
-        return cross_entropy(net.apply_params({**values, "head.weight": weight, "head.bias": bias}, query_x), query_y)
+        return cross_entropy(
+            net.apply_params({**values, "head.weight": weight, "head.bias": bias}, query_x), query_y
+        )
 
     leaves = {name: value.requires_grad_() for name, value in parameters(net).items()}
     loss = query_loss(leaves)
     torch.testing.assert_close(found.loss, loss.detach())
-    for name, gradient in zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True):
+    for name, gradient in zip(
+        leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True
+    ):
         torch.testing.assert_close(found.gradients[f"net.{name}"], gradient)
         torch.testing.assert_close(maml.get_parameter(f"net.{name}").grad, gradient)
 
@@ -239,19 +263,28 @@ def write(update: DeviceUpdate, weight: Tensor, wanted: Tensor | float) -> Tenso
 def test_a_small_step_shrinks_linearly_towards_the_bound_it_goes_to() -> None:
     weight = torch.linspace(-0.5, 1.5, 21, dtype=torch.float64)
     device = DeviceUpdate(0.1, low=-0.5, high=1.5)  # a range of two: half of it is one
-    torch.testing.assert_close(write(device, weight, 1e-7) - weight, 1e-7 * (1.5 - weight), rtol=1e-5, atol=1e-13)
-    torch.testing.assert_close(write(device, weight, -1e-7) - weight, -1e-7 * (weight + 0.5), rtol=1e-5, atol=1e-13)
+    torch.testing.assert_close(
+        write(device, weight, 1e-7) - weight, 1e-7 * (1.5 - weight), rtol=1e-5, atol=1e-13
+    )
+    torch.testing.assert_close(
+        write(device, weight, -1e-7) - weight, -1e-7 * (weight + 0.5), rtol=1e-5, atol=1e-13
+    )
 
 
 def test_in_the_middle_of_its_range_a_symmetric_device_descends_the_gradient() -> None:
     params = {"w": torch.full((5,), 0.5, dtype=torch.float64)}
     gradients = {"w": torch.linspace(-1e-6, 1e-6, 5, dtype=torch.float64)}
     found = DeviceUpdate(0.3, low=-1, high=2)(params, gradients, 0)["w"]
-    torch.testing.assert_close(found - 0.5, sgd(0.3)(params, gradients, 0)["w"] - 0.5, rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        found - 0.5, sgd(0.3)(params, gradients, 0)["w"] - 0.5, rtol=1e-5, atol=0
+    )
 
 
 def test_steps_up_and_down_differ_by_the_ratio_of_potentiation_and_depression() -> None:
-    weight, device = torch.zeros(1, dtype=torch.float64), DeviceUpdate(1.0, potentiation=0.8, depression=0.2)
+    weight, device = (
+        torch.zeros(1, dtype=torch.float64),
+        DeviceUpdate(1.0, potentiation=0.8, depression=0.2),
+    )
     up, down = write(device, weight, 1e-7), write(device, weight, -1e-7)
     assert up.item() == pytest.approx(0.8e-7)
     assert (up / -down).item() == pytest.approx(4.0)
@@ -267,7 +300,9 @@ def test_one_large_step_is_as_many_small_ones() -> None:
         torch.testing.assert_close(write(device, weight, wanted), many)
 
 
-@pytest.mark.parametrize("noise", [{}, {"step_noise": 0.5, "write_noise": 0.5, "generator": generator()}])
+@pytest.mark.parametrize(
+    "noise", [{}, {"step_noise": 0.5, "write_noise": 0.5, "generator": generator()}]
+)
 def test_no_step_however_large_leaves_the_bounds(noise: dict[str, Any]) -> None:
     device = DeviceUpdate(1.0, low=-0.3, high=0.7, potentiation=3.0, **noise)
     weight = torch.empty(1000).uniform_(-0.3, 0.7, generator=generator())
@@ -308,7 +343,11 @@ def test_step_noise_grows_with_the_step_and_write_noise_does_not() -> None:
 def test_noise_comes_again_with_its_generator_and_leaves_the_global_one_alone() -> None:
     before, weight = torch.get_rng_state(), torch.zeros(100)
     once, again, other = (
-        write(DeviceUpdate(1.0, step_noise=0.3, write_noise=0.1, generator=generator(seed)), weight, 0.1)
+        write(
+            DeviceUpdate(1.0, step_noise=0.3, write_noise=0.1, generator=generator(seed)),
+            weight,
+            0.1,
+        )
         for seed in (1, 1, 2)
     )
     assert once.equal(again)
@@ -326,7 +365,9 @@ def test_a_weight_with_no_gradient_is_not_written() -> None:
 def test_the_derivatives_of_a_device_are_right_up_to_the_second() -> None:
     device = DeviceUpdate(0.7, depression=0.5)
     weight = torch.linspace(-1.8, 1.8, 6, dtype=torch.float64, requires_grad=True)
-    gradient = torch.tensor([-3.0, 1.0, -0.5, 0.5, 2.0, -0.1], dtype=torch.float64, requires_grad=True)
+    gradient = torch.tensor(
+        [-3.0, 1.0, -0.5, 0.5, 2.0, -0.1], dtype=torch.float64, requires_grad=True
+    )
 
     def written(weight: Tensor, gradient: Tensor) -> Tensor:
         return device({"w": weight}, {"w": gradient}, 0)["w"]
@@ -398,10 +439,12 @@ def test_thresholding_goes_around_a_noisy_device_too() -> None:
 
 
 def test_rules_change_only_what_they_name(net: SpikingNet | ConvNet) -> None:
-    config = MAMLConfig(rate=0.5, steps=2, layers=1)
-    made = {name: rule.maml(net, config, generator()) for name, rule in RULES.items() if not rule.align}
+    config = MAMLConfig(inner_lr=0.5, steps=2, layers=1)
+    made = {
+        name: rule.maml(net, config, generator()) for name, rule in RULES.items() if not rule.align
+    }
     assert not dict(net.named_buffers())
-    assert made["soel"].config == MAMLConfig(rate=0.5, steps=2, layers="head")
+    assert made["soel"].config == MAMLConfig(inner_lr=0.5, steps=2, layers="head")
     assert all(maml.config == config for name, maml in made.items() if name != "soel")
     RULES["feedback-alignment"].maml(net, config, generator())
     assert set(dict(net.named_buffers())) == {"body.1.feedback", "head.feedback"}

@@ -35,7 +35,9 @@ def test_tables_are_written_from_the_numbers(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=identity)
 def test_numbers_are_those_of_weights_that_ship(path: Path) -> None:
-    shipped = {hashlib.sha256(each.read_bytes()).hexdigest()[:16] for each in SHIPPED.glob("*.safetensors")}
+    shipped = {
+        hashlib.sha256(each.read_bytes()).hexdigest()[:16] for each in SHIPPED.glob("*.safetensors")
+    }
     document = json.loads(path.read_text("utf-8"))
     assert document["source"] == "n-mnist-subset"
     assert {run["weights"] for run in document["runs"]} <= shipped
@@ -45,6 +47,7 @@ def test_numbers_are_those_of_weights_that_ship(path: Path) -> None:
 def test_the_published_values_beside_ours_are_the_experiments(path: Path) -> None:
     document = json.loads(path.read_text("utf-8"))
     ours = [
-        {name: value for name, value in row.items() if not name.startswith("published")} for row in document["rows"]
+        {name: value for name, value in row.items() if not name.startswith("published")}
+        for row in document["rows"]
     ]
     assert EXPERIMENTS[path.stem].beside_published(ours) == document["rows"]

@@ -18,15 +18,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import metaevents as me
-from baselines.checkpoints import read_weights
+from baselines.config import MODELS, RECIPES, RunConfig, recipe
 from baselines.learners import load
-from baselines.recipes import MODELS, RECIPES, RunConfig, recipe
-from baselines.training import Run, TrainingError, learning_curve, train
+from baselines.training.folder import learning_curve
+from baselines.training.loop import TrainingError, TrainingRun, train
+from baselines.weights_file import read_weights
 from metaevents.errors import MissingError, UsageError
 
 SMALL: dict[str, Any] = {
     "channels": (4, 4, 8), "time_stride": 10, "burn_in": 50, "steps": 6, "val_every": 2, "val_episodes": 3, "queries": 3,
-    "tasks": 2, "pretrain": 0, "batch": 8,
+    "meta_batch_size": 2, "pretrain_steps": 0, "batch_size": 8,
 }  # fmt: skip
 
 
@@ -43,7 +44,9 @@ def small(model: str = "snn-maml", **changes: Any) -> RunConfig:
     return recipe(model, "paper", **{**SMALL, **changes})
 
 
-def command(archive: Path, out: Path, *options: str, model: str = "snn-maml", **changes: Any) -> list[str]:
+def command(
+    archive: Path, out: Path, *options: str, model: str = "snn-maml", **changes: Any
+) -> list[str]:
     words = [
         sys.executable,
         "-m",
@@ -69,11 +72,16 @@ def environment() -> dict[str, str]:
 
 def same_weights(a: Path, b: Path) -> bool:
     first, second = load_file(a), load_file(b)
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    return first.keys() == second.keys() and all(
+        torch.equal(first[name], second[name]) for name in first
+    )
 
 
 def without_time(out: Path) -> list[dict[str, float]]:
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in learning_curve(out)]
+    return [
+        {name: value for name, value in line.items() if name != "seconds"}
+        for line in learning_curve(out)
+    ]
 
 
 def wait_for(path: Path, process: subprocess.Popen[str], text: str = "") -> None:
@@ -93,7 +101,9 @@ def archive(simulated_root: Path) -> Path:
 def whole(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing interrupted, in a process of its own."""
     out = tmp_path_factory.mktemp("runs") / "whole"
-    subprocess.run(command(archive, out), check=True, capture_output=True, text=True, env=environment())
+    subprocess.run(
+        command(archive, out), check=True, capture_output=True, text=True, env=environment()
+    )
     return out
 
 
@@ -101,12 +111,18 @@ def whole(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_every_model_trains_and_is_a_learner_that_evaluate_takes(model: str, archive: Path, tmp_path: Path) -> None:
-    run = Run(small(model, steps=2), archive, tmp_path, progress=False, device="cpu")
+def test_every_model_trains_and_is_a_learner_that_evaluate_takes(
+    model: str, archive: Path, tmp_path: Path
+) -> None:
+    run = TrainingRun(small(model, steps=2), archive, tmp_path, progress=False, device="cpu")
     best = run.run()
     learner = load(best)
     report = me.evaluate(
-        learner, me.load("double-nmnist", archive, "test"), "sample-5way-1shot", episodes=2, progress=False
+        learner,
+        me.load("double-nmnist", archive, "test"),
+        "sample-5way-1shot",
+        episodes=2,
+        progress=False,
     )
     assert report.parameters == sum(p.numel() for p in learner.model.parameters())
     assert report.seen is not None
@@ -118,7 +134,14 @@ def test_every_model_trains_and_is_a_learner_that_evaluate_takes(model: str, arc
 
 def test_a_run_learns_what_it_is_shown(archive: Path, tmp_path: Path) -> None:
     train(
-        small("cnn-transfer", steps=150, val_every=50, channels=(8, 16, 32), norm_groups=4, batch=32),
+        small(
+            "cnn-transfer",
+            steps=150,
+            val_every=50,
+            channels=(8, 16, 32),
+            norm_groups=4,
+            batch_size=32,
+        ),
         archive,
         tmp_path,
         progress=False,
@@ -131,18 +154,18 @@ def test_a_run_learns_what_it_is_shown(archive: Path, tmp_path: Path) -> None:
 def test_the_folder_holds_configuration_log_best_weights_and_a_checkpoint(whole: Path) -> None:
     assert RunConfig.from_dict(json.loads((whole / "config.json").read_text("utf-8"))) == small()
     assert [line["step"] for line in learning_curve(whole)] == [2, 4, 6]
-    assert {"loss", "accuracy", "val_accuracy", "val_ci95", "rate"} <= set(learning_curve(whole)[0])
-    state = torch.load(whole / "last" / "step-0000006.optimiser.pt", weights_only=True)
+    assert {"loss", "accuracy", "val_accuracy", "val_ci95", "lr"} <= set(learning_curve(whole)[0])
+    state = torch.load(whole / "last" / "step-0000006.optimizer.pt", weights_only=True)
     assert state["adam"]["state"][0]["step"] == 6
     with safe_open(whole / "best.safetensors", framework="pt") as file:
         assert json.loads(file.metadata()["config"])["model"] == "snn-maml"
     assert sorted(path.name for path in (whole / "last").iterdir()) == [
-        "state.json", "step-0000006.optimiser.pt", "step-0000006.safetensors",
+        "state.json", "step-0000006.optimizer.pt", "step-0000006.safetensors",
     ]  # fmt: skip
 
 
 def test_the_best_weights_are_those_of_the_best_validation(archive: Path, tmp_path: Path) -> None:
-    run = Run(small(steps=8, rate=0.05), archive, tmp_path, progress=False)
+    run = TrainingRun(small(steps=8, lr=0.05), archive, tmp_path, progress=False)
     run.run()
     curve = learning_curve(tmp_path)
     best = max(curve, key=lambda line: line["val_accuracy"])  # the first of equals
@@ -159,36 +182,55 @@ def test_validation_draws_from_the_val_split_and_training_from_the_train_split_a
     splits = {name: me.load("double-nmnist", archive, name) for name in ("train", "val", "test")}
     assert record.trained.classes == splits["train"].classes
     assert record.chosen.classes == splits["val"].classes
-    tested = {id for c in splits["test"].classes for side in splits["test"].recording_ids(c) for id in side}
+    tested = {
+        id
+        for c in splits["test"].classes
+        for side in splits["test"].recording_ids(c)
+        for id in side
+    }
     assert tested.isdisjoint(record.trained.recordings)
     assert tested.isdisjoint(record.chosen.recordings)
-    trained = {id for c in splits["train"].classes for side in splits["train"].recording_ids(c) for id in side}
+    trained = {
+        id
+        for c in splits["train"].classes
+        for side in splits["train"].recording_ids(c)
+        for id in side
+    }
     assert trained == set(record.trained.recordings)
 
 
 def test_more_ways_than_the_val_split_has_classes(
     archive: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    train(small("cnn-maml", ways=20, steps=2, val_episodes=1), archive, tmp_path / "run", progress=False)
+    train(
+        small("cnn-maml", ways=20, steps=2, val_episodes=1),
+        archive,
+        tmp_path / "run",
+        progress=False,
+    )
     assert "validation has 16 ways, not 20" in caplog.text
     test = me.load("double-nmnist", archive, "test")
-    report = me.evaluate(load(tmp_path / "run"), test, "20way-1shot", episodes=2, queries=1, progress=False)
+    report = me.evaluate(
+        load(tmp_path / "run"), test, "20way-1shot", episodes=2, queries=1, progress=False
+    )
     assert 0 <= report.accuracy <= 1
 
 
-def test_the_learning_rate_falls_by_half_a_cosine_over_all_steps(archive: Path, tmp_path: Path) -> None:
-    run = Run(small("cnn-maml", steps=8, val_every=4), archive, tmp_path, progress=False)
-    assert run._optimiser.param_groups[0]["lr"] == pytest.approx(2e-3)
+def test_the_learning_rate_falls_by_half_a_cosine_over_all_steps(
+    archive: Path, tmp_path: Path
+) -> None:
+    run = TrainingRun(small("cnn-maml", steps=8, val_every=4), archive, tmp_path, progress=False)
+    assert run._optimizer.param_groups[0]["lr"] == pytest.approx(2e-3)
     run.run()
     first, last = learning_curve(tmp_path)
-    assert first["rate"] == pytest.approx(2e-3 * (1 + 1 / 50) / 2)
-    assert last["rate"] == pytest.approx(2e-3 / 50)
+    assert first["lr"] == pytest.approx(2e-3 * (1 + 1 / 50) / 2)
+    assert last["lr"] == pytest.approx(2e-3 / 50)
 
 
 def test_tensorboard_scalars_are_written(archive: Path, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    Run(small("cnn-maml"), archive, tmp_path, progress=False, tensorboard=True).run()
+    TrainingRun(small("cnn-maml"), archive, tmp_path, progress=False, tensorboard=True).run()
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [event.step for event in events.Scalars("val_accuracy")] == [2, 4, 6]
@@ -197,8 +239,8 @@ def test_tensorboard_scalars_are_written(archive: Path, tmp_path: Path) -> None:
 def test_bfloat16_trains_near_float32(archive: Path, tmp_path: Path) -> None:
     losses = []
     for precision in ("float32", "bfloat16"):
-        run = Run(
-            small("cnn-maml", precision=precision, inner_rate=0.01, norm_groups=4),
+        run = TrainingRun(
+            small("cnn-maml", precision=precision, inner_lr=0.01, norm_groups=4),
             archive,
             tmp_path / precision,
             progress=False,
@@ -214,22 +256,40 @@ def test_bfloat16_trains_near_float32(archive: Path, tmp_path: Path) -> None:
 
 def test_a_killed_run_goes_on_bit_for_bit(whole: Path, archive: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
-        command(archive, tmp_path / "run"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+        command(archive, tmp_path / "run"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
     )
     wait_for(tmp_path / "run" / "last" / "state.json", process, '"step": 2')
     process.kill()
     process.communicate()
-    assert json.loads((tmp_path / "run" / "last" / "state.json").read_text("utf-8"))["step"] in (2, 4)
-    subprocess.run(command(archive, tmp_path / "run", "--resume"), check=True, capture_output=True, env=environment())
+    assert json.loads((tmp_path / "run" / "last" / "state.json").read_text("utf-8"))["step"] in (
+        2,
+        4,
+    )
+    subprocess.run(
+        command(archive, tmp_path / "run", "--resume"),
+        check=True,
+        capture_output=True,
+        env=environment(),
+    )
     assert same_weights(tmp_path / "run" / "best.safetensors", whole / "best.safetensors")
     last = "last/step-0000006.safetensors"
     assert same_weights(tmp_path / "run" / last, whole / last)
     assert without_time(tmp_path / "run") == without_time(whole)
 
 
-def test_ctrl_c_stops_at_a_checkpoint_that_goes_on_bit_for_bit(whole: Path, archive: Path, tmp_path: Path) -> None:
+def test_ctrl_c_stops_at_a_checkpoint_that_goes_on_bit_for_bit(
+    whole: Path, archive: Path, tmp_path: Path
+) -> None:
     process = subprocess.Popen(
-        command(archive, tmp_path / "run"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+        command(archive, tmp_path / "run"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
     )
     wait_for(tmp_path / "run" / "last" / "state.json", process)
     process.send_signal(signal.SIGINT)
@@ -237,55 +297,92 @@ def test_ctrl_c_stops_at_a_checkpoint_that_goes_on_bit_for_bit(whole: Path, arch
     assert process.returncode == 130
     assert complaint.count("\n") == 1
     assert "--resume goes on" in complaint
-    subprocess.run(command(archive, tmp_path / "run", "--resume"), check=True, capture_output=True, env=environment())
+    subprocess.run(
+        command(archive, tmp_path / "run", "--resume"),
+        check=True,
+        capture_output=True,
+        env=environment(),
+    )
     last = "last/step-0000006.safetensors"
     assert same_weights(tmp_path / "run" / last, whole / last)
 
 
 def test_a_finished_run_resumed_stays_as_it_is(whole: Path, archive: Path) -> None:
     before = (whole / "best.safetensors").read_bytes()
-    assert Run(None, archive, whole, resume=True, progress=False).run() == whole / "best.safetensors"
+    assert (
+        TrainingRun(None, archive, whole, resume=True, progress=False).run()
+        == whole / "best.safetensors"
+    )
     assert (whole / "best.safetensors").read_bytes() == before
 
 
 def test_two_processes_give_the_weights_of_one(whole: Path, archive: Path, tmp_path: Path) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
     words = command(archive, tmp_path / "run", "--device", "cpu")[1:]
-    done = subprocess.run([*torchrun, *words], capture_output=True, text=True, env=environment(), timeout=300)
+    done = subprocess.run(
+        [*torchrun, *words], capture_output=True, text=True, env=environment(), timeout=300
+    )
     assert done.returncode == 0, done.stderr
     assert same_weights(
-        tmp_path / "run" / "last" / "step-0000006.safetensors", whole / "last" / "step-0000006.safetensors"
+        tmp_path / "run" / "last" / "step-0000006.safetensors",
+        whole / "last" / "step-0000006.safetensors",
     )
     assert done.stdout.count("best.safetensors") == 1
 
 
-def test_pretraining_is_a_run_of_its_own_whose_past_is_remembered(archive: Path, tmp_path: Path) -> None:
-    result = train(small(pretrain=2), archive, tmp_path / "run", progress=False)
+def test_pretraining_is_a_run_of_its_own_whose_past_is_remembered(
+    archive: Path, tmp_path: Path
+) -> None:
+    result = train(small(pretrain_steps=2), archive, tmp_path / "run", progress=False)
     assert result is not None
     body = load_file(tmp_path / "run" / "pretrain" / "best.safetensors")["body.0.weight"]
-    start = Run(small(), archive, tmp_path / "other", start_from=tmp_path / "run" / "pretrain", progress=False)
+    start = TrainingRun(
+        small(),
+        archive,
+        tmp_path / "other",
+        start_from=tmp_path / "run" / "pretrain",
+        progress=False,
+    )
     assert torch.equal(start.learner.net.state_dict()["body.0.weight"], body)
     assert not start.learner.net.state_dict()["head.weight"].any()
-    assert read_weights(tmp_path / "run" / "pretrain" / "best.safetensors").config.model == "snn-transfer"
+    assert (
+        read_weights(tmp_path / "run" / "pretrain" / "best.safetensors").config.model
+        == "snn-transfer"
+    )
 
 
 # --- bad luck --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(archive: Path, tmp_path: Path) -> None:
-    run = Run(small("cnn-maml", steps=40, rate=1e20, val_every=1), archive, tmp_path, progress=False)
-    with pytest.raises(TrainingError, match=r"step \d+ is no number .* checkpoint of step \d+ .* smaller --rate"):
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
+    archive: Path, tmp_path: Path
+) -> None:
+    run = TrainingRun(
+        small("cnn-maml", steps=40, lr=1e20, val_every=1), archive, tmp_path, progress=False
+    )
+    with pytest.raises(
+        TrainingError, match=r"step \d+ is no number .* checkpoint of step \d+ .* smaller --lr"
+    ):
         run.run()
     kept = json.loads((tmp_path / "last" / "state.json").read_text("utf-8"))["step"]
     tensors = load_file(tmp_path / "last" / f"step-{kept:07d}.safetensors")
     assert all(value.isfinite().all() for value in tensors.values())
 
 
-@pytest.mark.parametrize(("model", "advice"), [("cnn-maml", "--queries"), ("cnn-transfer", "--batch")])
+@pytest.mark.parametrize(
+    ("model", "advice"), [("cnn-maml", "--queries"), ("cnn-transfer", "--batch-size")]
+)
 def test_a_gpu_that_is_too_small_stops_with_advice_and_keeps_the_last_good_checkpoint(
     model: str, advice: str, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Run(small(model, steps=4, val_every=1), archive, tmp_path, progress=False)
+    run = TrainingRun(small(model, steps=4, val_every=1), archive, tmp_path, progress=False)
     objective = type(run._objective)
     accumulate = objective.accumulate
 
@@ -296,7 +393,8 @@ def test_a_gpu_that_is_too_small_stops_with_advice_and_keeps_the_last_good_check
 
     monkeypatch.setattr(objective, "accumulate", of_a_full_gpu)
     with pytest.raises(
-        TrainingError, match=rf"after step 2 .* more memory .* checkpoint of step 2 .* smaller {advice}"
+        TrainingError,
+        match=rf"after step 2 .* more memory .* checkpoint of step 2 .* smaller {advice}",
     ):
         run.run()
     assert json.loads((tmp_path / "last" / "state.json").read_text("utf-8"))["step"] == 2
@@ -305,18 +403,18 @@ def test_a_gpu_that_is_too_small_stops_with_advice_and_keeps_the_last_good_check
 def test_a_folder_with_a_run_is_not_written_over(whole: Path, archive: Path) -> None:
     before = sorted((path, path.stat().st_mtime_ns) for path in whole.rglob("*"))
     with pytest.raises(UsageError, match="holds a run; give --resume"):
-        Run(small(), archive, whole, progress=False)
+        TrainingRun(small(), archive, whole, progress=False)
     assert sorted((path, path.stat().st_mtime_ns) for path in whole.rglob("*")) == before
 
 
 def test_a_run_does_not_go_on_with_other_options(whole: Path, archive: Path) -> None:
     with pytest.raises(UsageError, match=r"started with steps=6 .* go on with 7"):
-        Run(small(steps=7), archive, whole, resume=True, progress=False)
+        TrainingRun(small(steps=7), archive, whole, resume=True, progress=False)
 
 
 def test_a_run_does_not_go_on_with_another_archive(whole: Path, nmnist_root: Path) -> None:
     with pytest.raises(UsageError, match="fingerprint"):
-        Run(small(), nmnist_root / "double-nmnist.h5", whole, resume=True, progress=False)
+        TrainingRun(small(), nmnist_root / "double-nmnist.h5", whole, resume=True, progress=False)
 
 
 def test_two_runs_do_not_share_a_folder(archive: Path, tmp_path: Path) -> None:
@@ -330,25 +428,31 @@ def test_two_runs_do_not_share_a_folder(archive: Path, tmp_path: Path) -> None:
     try:
         wait_for(tmp_path / "last" / "state.json", process)
         with pytest.raises(UsageError, match="another process is training"):
-            Run(None, archive, tmp_path, resume=True, progress=False).run()
+            TrainingRun(None, archive, tmp_path, resume=True, progress=False).run()
     finally:
         process.kill()
         process.communicate()
 
 
-def test_weights_of_another_network_are_no_start(archive: Path, whole: Path, tmp_path: Path) -> None:
+def test_weights_of_another_network_are_no_start(
+    archive: Path, whole: Path, tmp_path: Path
+) -> None:
     with pytest.raises(UsageError, match="another architecture: body"):
-        Run(small(channels=(4, 8, 8)), archive, tmp_path, start_from=whole, progress=False)
+        TrainingRun(small(channels=(4, 8, 8)), archive, tmp_path, start_from=whole, progress=False)
 
 
-def test_weights_trained_on_test_classes_are_no_start(archive: Path, whole: Path, tmp_path: Path) -> None:
+def test_weights_trained_on_test_classes_are_no_start(
+    archive: Path, whole: Path, tmp_path: Path
+) -> None:
     with pytest.raises(UsageError, match="trained on classes of the"):
-        Run(small(classes="novel-components"), archive, tmp_path, start_from=whole, progress=False)
+        TrainingRun(
+            small(classes="novel-components"), archive, tmp_path, start_from=whole, progress=False
+        )
 
 
 def test_too_few_recordings_for_an_episode_are_named(archive: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="queries=200 need"):
-        Run(small(queries=200), archive, tmp_path, progress=False)
+        TrainingRun(small(queries=200), archive, tmp_path, progress=False)
 
 
 @pytest.mark.parametrize(
@@ -361,7 +465,9 @@ def test_too_few_recordings_for_an_episode_are_named(archive: Path, tmp_path: Pa
         (["--kernel", "4"], "kernel of 4"),
     ],
 )
-def test_bad_options_are_one_line(options: list[str], complaint: str, archive: Path, tmp_path: Path) -> None:
+def test_bad_options_are_one_line(
+    options: list[str], complaint: str, archive: Path, tmp_path: Path
+) -> None:
     from baselines.cli import main
 
     words = command(archive, tmp_path / "run")[3:]
@@ -392,7 +498,7 @@ def test_help_is_quick_to_import() -> None:
         text=True,
         env=environment(),
     )
-    assert "--inner-rate" in done.stdout
+    assert "--inner-lr" in done.stdout
     assert "| torch" not in done.stderr
     assert "numba" not in done.stderr
 
@@ -402,8 +508,20 @@ def test_help_is_quick_to_import() -> None:
 
 def test_the_papers_recipe_is_the_papers() -> None:
     paper = RECIPES["snn-maml"]["paper"]
-    assert (paper.ways, paper.shots, paper.queries, paper.inner_steps, paper.inner_rate) == (5, 1, 10, 1, 1.0)
-    assert (paper.rate, paper.floor, paper.steps, paper.tasks, paper.burn_in) == (2e-3, 1 / 50, 20_000, 1, 70)
+    assert (paper.ways, paper.shots, paper.queries, paper.inner_steps, paper.inner_lr) == (
+        5,
+        1,
+        10,
+        1,
+        1.0,
+    )
+    assert (paper.lr, paper.min_lr_ratio, paper.steps, paper.meta_batch_size, paper.burn_in) == (
+        2e-3,
+        1 / 50,
+        20_000,
+        1,
+        70,
+    )
     net = paper.network((100, 2, 16, 32))
     assert sum(p.numel() for p in net.parameters()) == 262_949
     assert not RECIPES["snn-fomaml"]["paper"].meta_learner(net).config.second_order

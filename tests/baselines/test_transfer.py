@@ -8,10 +8,12 @@ import pytest
 import torch
 
 import metaevents as me
-from baselines.networks import ConvNet, SpikingConfig, SpikingNet, StackConfig, initialise
-from baselines.transfer import SampleStream, Transfer, moved, train_head
-from metaevents.draws import Streams
+from baselines.data import SampleStream, random_shift
+from baselines.init import lsuv_init
+from baselines.networks import ConvNet, SpikingConfig, SpikingNet, StackConfig
+from baselines.transfer import Transfer, train_head
 from metaevents.errors import UsageError
+from metaevents.rng import Streams
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +39,16 @@ def test_one_step_of_the_new_layer_is_the_gradient_at_zero() -> None:
 
 
 @pytest.mark.parametrize("spiking", [False, True])
-def test_features_are_frozen_and_the_learner_learns_its_support(spiking: bool, train_split: me.DoubleNMNIST) -> None:
+def test_features_are_frozen_and_the_learner_learns_its_support(
+    spiking: bool, train_split: me.DoubleNMNIST
+) -> None:
     net = (
         SpikingNet(SpikingConfig(channels=(4, 4, 8), time_stride=10, burn_in=50))
         if spiking
         else ConvNet(StackConfig(channels=(4, 4, 8)))
     )
     x, _ = SampleStream(train_split, net.representation, 0, 0).batch(0, 8)
-    initialise(net, x, generator=torch.Generator().manual_seed(0))
+    lsuv_init(net, x, generator=torch.Generator().manual_seed(0))
     before = {name: value.clone() for name, value in net.state_dict().items()}
     labels = torch.arange(4).repeat(2)
     learner = Transfer(net, steps=400, rate=0.2)
@@ -57,8 +61,10 @@ def test_features_are_frozen_and_the_learner_learns_its_support(spiking: bool, t
 def test_spiking_features_are_what_the_last_layer_reads() -> None:
     config = SpikingConfig(channels=(4, 4, 8), time_stride=10, burn_in=50)
     net = SpikingNet(config)
-    x = torch.poisson(torch.full((3, 100, 2, 16, 32), 0.2), generator=torch.Generator().manual_seed(0))
-    initialise(net, x, generator=torch.Generator().manual_seed(1))
+    x = torch.poisson(
+        torch.full((3, 100, 2, 16, 32), 0.2), generator=torch.Generator().manual_seed(0)
+    )
+    lsuv_init(net, x, generator=torch.Generator().manual_seed(1))
     params = {name: value.detach() for name, value in net.named_parameters()}
     # With a bias far below threshold the output neurons never fire, so that nothing but the read-out stands between.
     params["head.bias"] = torch.full_like(params["head.bias"], -1e3)
@@ -106,9 +112,13 @@ def test_labels_name_the_classes_of_the_samples(train_split: me.DoubleNMNIST) ->
     _, y = stream.batch(0, 200)
     for sample, label in zip(drawn, y.tolist(), strict=True):
         components = train_split.components[train_split.classes[label]]
-        assert all(index in train_split.pool(part) for index, part in zip(sample, components, strict=True))
+        assert all(
+            index in train_split.pool(part) for index, part in zip(sample, components, strict=True)
+        )
         assert len(set(sample)) == 2  # also where both sides are alike, never one recording twice
-    assert any(len(set(train_split.components[train_split.classes[label]])) == 1 for label in y.tolist())
+    assert any(
+        len(set(train_split.components[train_split.classes[label]])) == 1 for label in y.tolist()
+    )
 
 
 def test_too_few_recordings_to_pretrain_on(train_split: me.DoubleNMNIST) -> None:
@@ -119,7 +129,7 @@ def test_too_few_recordings_to_pretrain_on(train_split: me.DoubleNMNIST) -> None
 def test_moving_shifts_every_side_by_itself_and_loses_only_what_leaves_the_frame() -> None:
     x = torch.zeros(200, 1, 5, 8)
     x[:, 0, 2, 1], x[:, 0, 2, 6] = 1.0, 2.0
-    out = moved(x, 2, 1, Streams("test")(0))
+    out = random_shift(x, 2, 1, Streams("test")(0))
     left, right = out[..., :4], out[..., 4:]
     assert torch.equal(left.sum((1, 2, 3)), torch.ones(200))
     assert torch.equal(right.sum((1, 2, 3)), torch.full((200,), 2.0))
@@ -130,6 +140,6 @@ def test_moving_shifts_every_side_by_itself_and_loses_only_what_leaves_the_frame
         for a, b in zip(left, right, strict=True)
     }
     assert len(moves) > 40  # of 81: the sides move independently
-    assert torch.equal(out, moved(x, 2, 1, Streams("test")(0)))
-    assert moved(x, 2, 0, Streams("test")(0)) is x
-    assert moved(x, 2, 4, Streams("test")(0)).sum() < x.sum()
+    assert torch.equal(out, random_shift(x, 2, 1, Streams("test")(0)))
+    assert random_shift(x, 2, 0, Streams("test")(0)) is x
+    assert random_shift(x, 2, 4, Streams("test")(0)).sum() < x.sum()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recordings import nmnist_bytes
+from support.recordings import nmnist_bytes
 
 import metaevents as me
 from metaevents.events import make_events
@@ -22,7 +22,9 @@ def write_digits(folder: Path, train: int, test: int, seed: int = 0) -> Path:
             target.mkdir(parents=True, exist_ok=True)
             for k in range(count):
                 x, y = (lit[digit, rng.integers(0, 20, 80)] + rng.integers(-2, 3, (80, 2))).T
-                events = make_events(x, y, np.sort(rng.integers(0, 90_000, 80)), rng.integers(0, 2, 80))
+                events = make_events(
+                    x, y, np.sort(rng.integers(0, 90_000, 80)), rng.integers(0, 2, 80)
+                )
                 (target / f"{1 + 10 * k + digit:05d}.bin").write_bytes(nmnist_bytes(events))
     return folder
 
@@ -30,7 +32,7 @@ def write_digits(folder: Path, train: int, test: int, seed: int = 0) -> Path:
 @pytest.fixture(scope="session")
 def digits_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a Double N-MNIST archive of 12 Train and 32 Test recordings a digit, the sample's number."""
-    from metaevents.double import build_archive, open_source
+    from metaevents.building import build_archive, open_source
 
     root = tmp_path_factory.mktemp("digits")
     folder = write_digits(tmp_path_factory.mktemp("recordings"), train=12, test=32)

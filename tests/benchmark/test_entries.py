@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_entries import change, find_protocol, write_entry
+from support.made_entries import change, find_protocol, write_entry
 
 import metaevents as me
-from metaevents.benchmark.entries import admit, read_entry, schema, validate
+from metaevents.benchmark.entries import schema
+from metaevents.benchmark.validation import admit, read_entry, validate
 from metaevents.errors import MissingError, UsageError
 
 RUNS = {"seeds": 2, "mean": 0.55, "deviation": 0.0707106781, "accuracies": [0.5, 0.6]}
@@ -42,7 +43,9 @@ def test_every_property_of_the_schema_says_what_is_expected() -> None:
     def undescribed(node: Any, path: str = "") -> list[str]:
         found = []
         for name, child in node.get("properties", {}).items():
-            target = schema()["$defs"][child["$ref"].rsplit("/", 1)[1]] if "$ref" in child else child
+            target = (
+                schema()["$defs"][child["$ref"].rsplit("/", 1)[1]] if "$ref" in child else child
+            )
             found += [] if "description" in {**target, **child} else [f"{path}.{name}"]
             found += undescribed(target, f"{path}.{name}")
         return found
@@ -81,10 +84,18 @@ def test_a_whole_entry_is_read(tmp_path: Path) -> None:
         (("report", "accuracy"), 1.2, ["report.accuracy is 1.2, expected a number from 0 to 1"]),
         (("report", "accuracy"), "0.9", ['report.accuracy is "0.9"']),
         (("report", "per_episode"), [0.5, 2], ["report.per_episode[1] is 2"]),
-        (("report", "per_class"), {"02": -1}, ["report.per_class.02 is -1, expected a number from 0 to 1"]),
+        (
+            ("report", "per_class"),
+            {"02": -1},
+            ["report.per_class.02 is -1, expected a number from 0 to 1"],
+        ),
         (("report", "transductive"), "no", ['report.transductive is "no", expected true or false']),
         (("report", "trials"), {"seeds": 1}, ["report.trials.mean is missing"]),
-        (("report", "archive", "fingerprint"), "abc", ["report.archive.fingerprint", "64 hexadecimal digits"]),
+        (
+            ("report", "archive", "fingerprint"),
+            "abc",
+            ["report.archive.fingerprint", "64 hexadecimal digits"],
+        ),
         (("predictions", "file"), "../other/predictions.npz", ["predictions.file", "bare name"]),
         (("predictions", "file"), "/etc/passwd", ["predictions.file"]),
         (("format_version",), 2, ["format_version is 2, expected 1"]),
@@ -102,11 +113,17 @@ def test_missing_fields_are_all_named_at_once(tmp_path: Path) -> None:
     path = write_entry(tmp_path)
     for name in ("authors", "commit", "hardware"):
         change(path, "method", name, drop=True)
-    refused(path, "method.authors is missing", "method.commit is missing", "method.hardware is missing")
+    refused(
+        path, "method.authors is missing", "method.commit is missing", "method.hardware is missing"
+    )
 
 
 def test_unknown_fields_are_refused_so_that_a_misspelt_one_is_noticed(tmp_path: Path) -> None:
-    refused(change(write_entry(tmp_path), "method", "citatoin", to="x"), "method.citatoin is unknown", "citation")
+    refused(
+        change(write_entry(tmp_path), "method", "citatoin", to="x"),
+        "method.citatoin is unknown",
+        "citation",
+    )
 
 
 def test_many_problems_are_cut_short(tmp_path: Path) -> None:
@@ -129,7 +146,9 @@ def test_many_problems_are_cut_short(tmp_path: Path) -> None:
         ('{"format": 1e999}', "1e999 is no finite number"),
     ],
 )
-def test_what_is_no_json_entry_is_refused_in_a_sentence(tmp_path: Path, text: str, words: str) -> None:
+def test_what_is_no_json_entry_is_refused_in_a_sentence(
+    tmp_path: Path, text: str, words: str
+) -> None:
     path = tmp_path / "entry.json"
     path.write_text(text)
     refused(path, words)
@@ -172,8 +191,12 @@ def test_a_report_that_only_says_that_it_is_the_protocol_is_refused(
     refused(change(write_entry(tmp_path), "report", "protocol", field, to=value), words)
 
 
-def test_episodes_other_than_the_published_ones_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metaevents.benchmark.entries.published_digest", lambda fingerprint, run: "0" * 64)
+def test_episodes_other_than_the_published_ones_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "metaevents.benchmark.validation.published_digest", lambda fingerprint, run: "0" * 64
+    )
     refused(write_entry(tmp_path), "report.episodes_digest", "0000")
 
 
@@ -190,14 +213,18 @@ def test_episodes_other_than_the_published_ones_are_refused(tmp_path: Path, monk
         ("transductive", True, "without report.transductive_evidence"),
     ],
 )
-def test_numbers_that_contradict_each_other_are_refused(tmp_path: Path, field: str, value: Any, words: str) -> None:
+def test_numbers_that_contradict_each_other_are_refused(
+    tmp_path: Path, field: str, value: Any, words: str
+) -> None:
     refused(change(write_entry(tmp_path), "report", field, to=value), words)
 
 
 def test_an_accuracy_that_no_number_of_queries_gives_is_refused(tmp_path: Path) -> None:
     path = write_entry(tmp_path)
     refused(
-        change(path, "report", "per_episode", 3, to=0.123456), "report.per_episode[3]", "no whole number of 75 queries"
+        change(path, "report", "per_episode", 3, to=0.123456),
+        "report.per_episode[3]",
+        "no whole number of 75 queries",
     )
 
 
@@ -209,7 +236,9 @@ def test_an_accuracy_that_no_number_of_queries_gives_is_refused(tmp_path: Path) 
         ("simulated", True, "contradict each other"),
     ],
 )
-def test_an_archive_that_is_none_of_the_dataset_is_refused(tmp_path: Path, field: str, value: Any, words: str) -> None:
+def test_an_archive_that_is_none_of_the_dataset_is_refused(
+    tmp_path: Path, field: str, value: Any, words: str
+) -> None:
     refused(change(write_entry(tmp_path), "report", "archive", field, to=value), words)
 
 
@@ -226,7 +255,11 @@ def test_an_archive_that_is_none_of_the_dataset_is_refused(tmp_path: Path, field
 )
 def test_authors_cannot_verify_their_own_entry(tmp_path: Path, by: str) -> None:
     verified = {"by": by, "how": "reran the released weights", "date": "2026-01-12"}
-    refused(change(write_entry(tmp_path), "verified", to=verified), "verified.by", "only somebody else's rerun")
+    refused(
+        change(write_entry(tmp_path), "verified", to=verified),
+        "verified.by",
+        "only somebody else's rerun",
+    )
 
 
 def test_a_rerun_by_somebody_else_verifies_an_entry(tmp_path: Path) -> None:
@@ -274,7 +307,7 @@ def test_a_prediction_file_for_another_protocol_is_refused(tmp_path: Path) -> No
 
 
 class _Nearest:
-    """Nearest neighbour on summed frames."""
+    """Nearest neighbor on summed frames."""
 
     representation = "sum"
     numpy = True
@@ -284,7 +317,9 @@ class _Nearest:
         def classify(query_x: np.ndarray) -> np.ndarray:
             differences = query_x[:, None].astype(float) - support_x[None]
             distances = (differences**2).reshape(len(query_x), len(support_x), -1).sum(axis=-1)
-            return np.stack([-distances[:, support_y == label].min(axis=1) for label in range(ways)], axis=1)
+            return np.stack(
+                [-distances[:, support_y == label].min(axis=1) for label in range(ways)], axis=1
+            )
 
         return classify
 
@@ -293,10 +328,15 @@ class _Nearest:
 def evaluated(nmnist_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An entry that `evaluate` wrote on an archive of random recordings, which is a sample."""
     folder = tmp_path_factory.mktemp("evaluated")
-    report = me.evaluate(_Nearest(), me.DoubleNMNIST(nmnist_root, "test"), protocol="sample-5way-1shot", progress=False)
+    report = me.evaluate(
+        _Nearest(),
+        me.DoubleNMNIST(nmnist_root, "test"),
+        protocol="sample-5way-1shot",
+        progress=False,
+    )
     report.save_predictions(folder / "nearest.npz")
     method = {
-        "name": "Nearest neighbour",
+        "name": "Nearest neighbor",
         "authors": ["Ada Example"],
         "code": "metaevents",
         "commit": "0.1.0",
@@ -315,7 +355,9 @@ def copied(evaluated: Path, tmp_path: Path) -> Path:
     return tmp_path / "nearest.json"
 
 
-def test_what_evaluate_writes_is_valid_and_recomputes_to_the_same_score(copied: Path, nmnist_root: Path) -> None:
+def test_what_evaluate_writes_is_valid_and_recomputes_to_the_same_score(
+    copied: Path, nmnist_root: Path
+) -> None:
     found = validate(copied, nmnist_root / "double-nmnist.h5")
     assert any(line.startswith("score: recomputed") for line in found.checked)
     assert found.entry.sample
@@ -323,7 +365,9 @@ def test_what_evaluate_writes_is_valid_and_recomputes_to_the_same_score(copied: 
 
 
 @pytest.mark.parametrize("field", ["bootstrap95", "per_class", "accuracy"])
-def test_an_embellished_report_is_found_out_by_recomputing(copied: Path, nmnist_root: Path, field: str) -> None:
+def test_an_embellished_report_is_found_out_by_recomputing(
+    copied: Path, nmnist_root: Path, field: str
+) -> None:
     document = json.loads(copied.read_text())
     report = document["report"]
     if field == "bootstrap95":
@@ -355,7 +399,9 @@ def test_simulated_entries_never_enter(tmp_path: Path) -> None:
     write_entry(tmp_path, "real")
     path = write_entry(tmp_path, "dream", source="simulated")
     assert any(line.startswith("simulated:") for line in validate(path).remarks)
-    with pytest.raises(UsageError, match=r"dream\.json was made on simulated recordings, which never enter"):
+    with pytest.raises(
+        UsageError, match=r"dream\.json was made on simulated recordings, which never enter"
+    ):
         admit(tmp_path)
 
 

@@ -29,7 +29,9 @@ class ClassMeans:
     representation = "sum"
     numpy = True
 
-    def adapt(self, support_x: np.ndarray, support_y: np.ndarray, ways: int) -> Callable[[np.ndarray], np.ndarray]:
+    def adapt(
+        self, support_x: np.ndarray, support_y: np.ndarray, ways: int
+    ) -> Callable[[np.ndarray], np.ndarray]:
         support = support_x.reshape(len(support_x), -1).astype(np.float64)
         means = np.stack([support[support_y == k].mean(axis=0) for k in range(ways)])
         return lambda query_x: -((query_x.reshape(len(query_x), 1, -1) - means) ** 2).sum(axis=-1)
@@ -43,12 +45,16 @@ class OnSums:
     def __init__(self, classify: Callable[[torch.Tensor, int], Any]) -> None:
         self.classify = classify
 
-    def adapt(self, support_x: torch.Tensor, support_y: torch.Tensor, ways: int) -> Callable[[torch.Tensor], Any]:
+    def adapt(
+        self, support_x: torch.Tensor, support_y: torch.Tensor, ways: int
+    ) -> Callable[[torch.Tensor], Any]:
         return lambda query_x: self.classify(query_x, ways)
 
 
 def evaluate(learner: Any, ds: me.DoubleNMNIST, episodes: int | None = 4, **options: Any) -> Report:
-    return me.evaluate(learner, ds, options.pop("protocol", PROTOCOL), episodes=episodes, progress=False, **options)
+    return me.evaluate(
+        learner, ds, options.pop("protocol", PROTOCOL), episodes=episodes, progress=False, **options
+    )
 
 
 def first_cells(query_x: torch.Tensor, ways: int) -> torch.Tensor:
@@ -72,7 +78,9 @@ def test_accuracy_is_that_of_the_loaders_episodes(digits: me.DoubleNMNIST) -> No
             of_class.setdefault(ep.classes[label], []).append(hit)
     assert report.per_episode == per_episode
     assert report.accuracy == pytest.approx(np.mean(per_episode))
-    assert report.per_class == {name: pytest.approx(np.mean(hits)) for name, hits in sorted(of_class.items())}
+    assert report.per_class == {
+        name: pytest.approx(np.mean(hits)) for name, hits in sorted(of_class.items())
+    }
     assert report.accuracy > 0.3
     low, high = report.bootstrap95
     assert low < report.accuracy < high
@@ -89,7 +97,9 @@ def test_the_protocol_itself_has_no_deviations(digits: me.DoubleNMNIST) -> None:
     }  # fmt: skip
 
 
-def test_smaller_runs_and_other_splits_say_that_they_are_not_the_protocol(digits_root: Path) -> None:
+def test_smaller_runs_and_other_splits_say_that_they_are_not_the_protocol(
+    digits_root: Path,
+) -> None:
     val = me.DoubleNMNIST(digits_root, split="val")
     report = evaluate(OnSums(first_cells), val, queries=3)
     assert not report.is_protocol
@@ -100,9 +110,12 @@ def test_smaller_runs_and_other_splits_say_that_they_are_not_the_protocol(digits
     assert report.predictions.labels.shape == (4, 15)
 
 
-def test_an_archive_too_small_for_a_protocol_is_told_which_one_fits(digits: me.DoubleNMNIST) -> None:
+def test_an_archive_too_small_for_a_protocol_is_told_which_one_fits(
+    digits: me.DoubleNMNIST,
+) -> None:
     with pytest.raises(
-        UsageError, match=r"queries=14 would fit.*'sample-5way-1shot' \(10 queries a class\) fits this archive"
+        UsageError,
+        match=r"queries=14 would fit.*'sample-5way-1shot' \(10 queries a class\) fits this archive",
     ):
         me.evaluate(ClassMeans(), digits, protocol="5way-1shot")
 
@@ -136,7 +149,11 @@ def test_functions_learn_too(digits: me.DoubleNMNIST) -> None:
     ],
 )
 def test_attributes_say_how_a_learner_wants_its_input(
-    digits: me.DoubleNMNIST, attributes: dict[str, Any], kind: type, shape: tuple[int, ...], dtype: Any
+    digits: me.DoubleNMNIST,
+    attributes: dict[str, Any],
+    kind: type,
+    shape: tuple[int, ...],
+    dtype: Any,
 ) -> None:
     seen = []
 
@@ -186,7 +203,9 @@ def test_unfit_attributes_are_refused(digits: me.DoubleNMNIST) -> None:
 
 @pytest.mark.parametrize("learner", [ClassMeans, 3, "floor:prototypes"])
 def test_what_cannot_learn_is_refused(digits: me.DoubleNMNIST, learner: Any) -> None:
-    with pytest.raises(UsageError, match=r"is no learner; give an object with adapt\(support_x, support_y, ways\)"):
+    with pytest.raises(
+        UsageError, match=r"is no learner; give an object with adapt\(support_x, support_y, ways\)"
+    ):
         evaluate(learner, digits)
 
 
@@ -202,19 +221,30 @@ def nan_for_one(x: torch.Tensor, ways: int) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("classify", "message"),
     [
-        (lambda x, ways: torch.zeros(len(x), ways + 1), r"gave shape \[50, 6\]; return scores \[50, 5\]"),
+        (
+            lambda x, ways: torch.zeros(len(x), ways + 1),
+            r"gave shape \[50, 6\]; return scores \[50, 5\]",
+        ),
         (lambda x, ways: torch.zeros(len(x), ways, 1), r"gave shape \[50, 5, 1\]"),
         (lambda x, ways: torch.zeros(ways), r"gave shape \[5\]"),
-        (lambda x, ways: torch.zeros(len(x), dtype=torch.int64), r"whole numbers \[50\], as if they were class ids"),
+        (
+            lambda x, ways: torch.zeros(len(x), dtype=torch.int64),
+            r"whole numbers \[50\], as if they were class ids",
+        ),
         (nan_for_one, "gave NaN for 1 of 50 queries"),
-        (lambda x, ways: torch.zeros(len(x), ways, device="meta"), "are on meta, the queries were on cpu"),
+        (
+            lambda x, ways: torch.zeros(len(x), ways, device="meta"),
+            "are on meta, the queries were on cpu",
+        ),
         (lambda x, ways: np.full((len(x), ways), "a"), "gave <U1"),
         (lambda x, ways: torch.zeros(len(x), ways, dtype=torch.complex64), "gave complex64"),
         (lambda x, ways: [[0] * ways, [0]], "gave list that is no array"),
         (lambda x, ways: x.nonsense, "failed in classify: AttributeError"),
     ],
 )
-def test_unfit_scores_stop_the_run_and_name_the_episode(digits: me.DoubleNMNIST, classify: Any, message: str) -> None:
+def test_unfit_scores_stop_the_run_and_name_the_episode(
+    digits: me.DoubleNMNIST, classify: Any, message: str
+) -> None:
     calls = []
 
     def from_the_second_episode_on(x: torch.Tensor, ways: int) -> Any:
@@ -229,7 +259,9 @@ def test_a_failing_or_empty_adaptation_names_the_episode(digits: me.DoubleNMNIST
     def fails(x: Any, y: Any, ways: int) -> Any:
         raise KeyError("weights")
 
-    with pytest.raises(UsageError, match="episode 0: the learner failed in adapt: KeyError: 'weights'") as caught:
+    with pytest.raises(
+        UsageError, match="episode 0: the learner failed in adapt: KeyError: 'weights'"
+    ) as caught:
         evaluate(fails, digits)
     assert isinstance(caught.value.__cause__, KeyError)
     with pytest.raises(UsageError, match="episode 0: adapt gave NoneType, expected a classifier"):
@@ -241,7 +273,10 @@ def test_scores_of_any_real_dtype_count(digits: me.DoubleNMNIST, dtype: torch.dt
     def classify(x: torch.Tensor, ways: int) -> torch.Tensor:
         return torch.nn.functional.one_hot(first_cells(x, ways).argmax(dim=1), ways).to(dtype)
 
-    assert evaluate(OnSums(classify), digits).accuracy == evaluate(OnSums(first_cells), digits).accuracy
+    assert (
+        evaluate(OnSums(classify), digits).accuracy
+        == evaluate(OnSums(first_cells), digits).accuracy
+    )
 
 
 def test_gradients_are_recorded_to_adapt_and_not_to_classify(digits: me.DoubleNMNIST) -> None:
@@ -280,7 +315,9 @@ class Draws:
         return lambda query_x: first_cells(query_x, ways)
 
 
-def test_generators_are_seeded_for_each_episode_whatever_came_before(digits: me.DoubleNMNIST) -> None:
+def test_generators_are_seeded_for_each_episode_whatever_came_before(
+    digits: me.DoubleNMNIST,
+) -> None:
     long, short = Draws(), Draws()
     evaluate(long, digits, episodes=6)
     torch.manual_seed(99)
@@ -367,7 +404,9 @@ def test_prototypes_refined_with_the_queries_are_found(digits: me.DoubleNMNIST) 
     assert evaluate(SoftKMeans(), digits).transductive
 
 
-def test_a_learner_that_cannot_classify_a_query_alone_is_transductive(digits: me.DoubleNMNIST) -> None:
+def test_a_learner_that_cannot_classify_a_query_alone_is_transductive(
+    digits: me.DoubleNMNIST,
+) -> None:
     def classify(x: torch.Tensor, ways: int) -> torch.Tensor:
         return first_cells(nn.BatchNorm1d(1024)(x.flatten(1)), ways)  # refuses a batch of one
 
@@ -423,9 +462,12 @@ def impossible_classes(x: torch.Tensor, ways: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "classify", [first_cells, per_sample, rounding, a_flipped_spike, noise, noisy, impossible_classes]
+    "classify",
+    [first_cells, per_sample, rounding, a_flipped_spike, noise, noisy, impossible_classes],
 )
-def test_what_does_not_depend_on_other_queries_is_inductive(digits: me.DoubleNMNIST, classify: Any) -> None:
+def test_what_does_not_depend_on_other_queries_is_inductive(
+    digits: me.DoubleNMNIST, classify: Any
+) -> None:
     report = evaluate(OnSums(classify), digits)
     assert not report.transductive, report.transductive_evidence
     assert report.deterministic
@@ -465,7 +507,9 @@ def test_trials_are_runs_on_disjoint_streams(digits: me.DoubleNMNIST) -> None:
         hits = []
         for ep in me.EpisodeLoader(digits, 5, 1, 10, episodes=5, seed=seed, representation="sum"):
             arrays = ep.numpy()
-            scores = ClassMeans().adapt(arrays["support_x"], arrays["support_y"], 5)(arrays["query_x"])
+            scores = ClassMeans().adapt(arrays["support_x"], arrays["support_y"], 5)(
+                arrays["query_x"]
+            )
             hits.append((scores.argmax(axis=1) == arrays["query_y"]).mean())
         own.append(np.mean(hits))
     assert report.trials is not None
@@ -477,7 +521,10 @@ def test_trials_are_runs_on_disjoint_streams(digits: me.DoubleNMNIST) -> None:
 
 
 def test_reports_of_several_trainings_combine(digits: me.DoubleNMNIST) -> None:
-    reports = [evaluate(OnSums(lambda x, ways, k=k: first_cells(x.roll(k, dims=-1), ways)), digits) for k in range(3)]
+    reports = [
+        evaluate(OnSums(lambda x, ways, k=k: first_cells(x.roll(k, dims=-1), ways)), digits)
+        for k in range(3)
+    ]
     combined = over_training_seeds(reports)
     accuracies = [report.accuracy for report in reports]
     assert combined.training_seeds is not None
@@ -502,13 +549,17 @@ def test_reports_of_several_trainings_combine(digits: me.DoubleNMNIST) -> None:
         (None, None),
     ],
 )
-def test_parameters_are_counted_as_offered(digits: me.DoubleNMNIST, offered: Any, count: int | None) -> None:
+def test_parameters_are_counted_as_offered(
+    digits: me.DoubleNMNIST, offered: Any, count: int | None
+) -> None:
     learner = OnSums(first_cells)
     learner.parameters = offered  # type: ignore[attr-defined]
     assert evaluate(learner, digits, episodes=1).parameters == count
 
 
-def test_spikes_operations_and_training_data_are_reported_as_offered(digits: me.DoubleNMNIST) -> None:
+def test_spikes_operations_and_training_data_are_reported_as_offered(
+    digits: me.DoubleNMNIST,
+) -> None:
     class Spiking(OnSums):
         samples = 0
         synaptic_operations_per_sample = 12.5
@@ -527,7 +578,12 @@ def test_spikes_operations_and_training_data_are_reported_as_offered(digits: me.
     assert report.synaptic_operations_per_sample == 12.5
     assert (report.seen, report.overlap) == ({"split": "train"}, "none")
     plain = evaluate(OnSums(first_cells), digits, episodes=1)
-    assert (plain.parameters, plain.spikes_per_sample, plain.seen, plain.overlap) == (None, None, None, None)
+    assert (plain.parameters, plain.spikes_per_sample, plain.seen, plain.overlap) == (
+        None,
+        None,
+        None,
+        None,
+    )
 
 
 def test_a_learner_that_fails_to_tell_of_itself_is_named(digits: me.DoubleNMNIST) -> None:
@@ -535,7 +591,9 @@ def test_a_learner_that_fails_to_tell_of_itself_is_named(digits: me.DoubleNMNIST
         def parameters(self) -> int:
             raise RuntimeError("none left")
 
-    with pytest.raises(UsageError, match="the learner's parameters failed: RuntimeError: none left"):
+    with pytest.raises(
+        UsageError, match="the learner's parameters failed: RuntimeError: none left"
+    ):
         evaluate(Forgetful(first_cells), digits, episodes=1)
 
 
@@ -558,7 +616,9 @@ def test_time_and_memory_are_measured(digits: me.DoubleNMNIST) -> None:
     assert report.peak_memory_mb > 10
 
 
-def test_entries_hold_the_report_and_the_digest_of_the_predictions(digits: me.DoubleNMNIST, tmp_path: Path) -> None:
+def test_entries_hold_the_report_and_the_digest_of_the_predictions(
+    digits: me.DoubleNMNIST, tmp_path: Path
+) -> None:
     import hashlib
 
     report = evaluate(ClassMeans(), digits)
@@ -574,10 +634,14 @@ def test_entries_hold_the_report_and_the_digest_of_the_predictions(digits: me.Do
     with pytest.raises(UsageError, match="no method field 'nam'"):
         report.save(tmp_path / "entry.json", nam="x")
     with pytest.raises(UsageError, match="missing or unknown are accuracy"):
-        Report.from_dict({name: value for name, value in entry["report"].items() if name != "accuracy"})
+        Report.from_dict(
+            {name: value for name, value in entry["report"].items() if name != "accuracy"}
+        )
 
 
-def test_an_entry_names_the_prediction_file_that_was_written(digits: me.DoubleNMNIST, tmp_path: Path) -> None:
+def test_an_entry_names_the_prediction_file_that_was_written(
+    digits: me.DoubleNMNIST, tmp_path: Path
+) -> None:
     report = evaluate(ClassMeans(), digits)
     digest = report.save_predictions(tmp_path / "mine.npz", scores=True)
     report.save(tmp_path / "entry.json")
@@ -589,7 +653,9 @@ def test_an_entry_names_the_prediction_file_that_was_written(digits: me.DoubleNM
 
 
 def test_worker_processes_change_nothing(digits: me.DoubleNMNIST) -> None:
-    alone, helped = (evaluate(ClassMeans(), digits, episodes=6, workers=workers) for workers in (0, 2))
+    alone, helped = (
+        evaluate(ClassMeans(), digits, episodes=6, workers=workers) for workers in (0, 2)
+    )
     assert alone.predictions is not None
     assert helped.predictions is not None
     np.testing.assert_array_equal(alone.predictions.scores, helped.predictions.scores)
@@ -623,17 +689,31 @@ def work(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def command(*words: object, folder: Path, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    line = [sys.executable, "-m", *launcher, "-m", "metaevents"] if launcher else [sys.executable, "-m", "metaevents"]
+def command(
+    *words: object, folder: Path, launcher: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    line = (
+        [sys.executable, "-m", *launcher, "-m", "metaevents"]
+        if launcher
+        else [sys.executable, "-m", "metaevents"]
+    )
     line += map(str, words)
-    return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        line, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
 
 
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc_per_node=2")
 
 
-def test_torchrun_gives_the_predictions_and_accuracies_of_one_process(digits_root: Path, work: Path) -> None:
+def test_torchrun_gives_the_predictions_and_accuracies_of_one_process(
+    digits_root: Path, work: Path
+) -> None:
     options = (
         "evaluate",
         "my_method:ClassMeans",
@@ -666,13 +746,22 @@ def test_a_process_group_that_is_there_is_used_and_left(digits_root: Path, work:
         "print(json.dumps([report.per_episode for report in reports]))\n",
         "utf-8",
     )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
     line = [sys.executable, "-m", *TORCHRUN, "script.py", str(digits_root)]
-    run = subprocess.run(line, cwd=work, env=environment, capture_output=True, text=True, timeout=300)
+    run = subprocess.run(
+        line, cwd=work, env=environment, capture_output=True, text=True, timeout=300
+    )
     assert run.returncode == 0, run.stderr
     ds = me.DoubleNMNIST(digits_root, split="test")
     expected = [evaluate(ClassMeans(), ds, episodes=n).per_episode for n in (5, 1)]
-    assert [json.loads(line) for line in run.stdout.splitlines() if line.startswith("[[")] == [expected, expected]
+    assert [json.loads(line) for line in run.stdout.splitlines() if line.startswith("[[")] == [
+        expected,
+        expected,
+    ]
 
 
 def test_a_failure_in_one_process_ends_all(digits_root: Path, work: Path) -> None:
@@ -719,8 +808,10 @@ def test_the_command_writes_an_entry_and_its_predictions(digits_root: Path, work
 
 
 @pytest.mark.parametrize("attribute", ["ClassMeans", "factory", "ready"])
-def test_a_class_a_factory_and_an_object_are_the_same_learner(digits_root: Path, work: Path, attribute: str) -> None:
-    from metaevents.benchmark.learners import load_learner
+def test_a_class_a_factory_and_an_object_are_the_same_learner(
+    digits_root: Path, work: Path, attribute: str
+) -> None:
+    from metaevents.benchmark.resolve import load_learner
 
     ds = me.DoubleNMNIST(digits_root, split="test")
     sys.path.insert(0, str(work))
@@ -743,17 +834,37 @@ def test_a_class_a_factory_and_an_object_are_the_same_learner(digits_root: Path,
         ("floor:basement", "no floor 'basement'; choose one of chance"),
     ],
 )
-def test_users_errors_are_one_line_and_status_2(digits_root: Path, work: Path, learner: str, message: str) -> None:
-    run = command("evaluate", learner, "--archive", digits_root, "--protocol", PROTOCOL, "--episodes", 2, folder=work)
+def test_users_errors_are_one_line_and_status_2(
+    digits_root: Path, work: Path, learner: str, message: str
+) -> None:
+    run = command(
+        "evaluate",
+        learner,
+        "--archive",
+        digits_root,
+        "--protocol",
+        PROTOCOL,
+        "--episodes",
+        2,
+        folder=work,
+    )
     assert run.returncode == 2
     assert message in run.stderr
     assert len(run.stderr.strip().splitlines()) == 1
     assert run.stdout == ""
 
 
-def test_a_missing_folder_for_the_entry_is_told_before_the_work(digits_root: Path, work: Path) -> None:
+def test_a_missing_folder_for_the_entry_is_told_before_the_work(
+    digits_root: Path, work: Path
+) -> None:
     run = command(
-        "evaluate", "my_method:ClassMeans", "--archive", digits_root, "--out", "nowhere/entry.json", folder=work
+        "evaluate",
+        "my_method:ClassMeans",
+        "--archive",
+        digits_root,
+        "--out",
+        "nowhere/entry.json",
+        folder=work,
     )
     assert run.returncode == 2
     assert "nowhere" in run.stderr

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_entries import change, find_protocol, write_entry
 from scipy import stats
+from support.made_entries import change, find_protocol, write_entry
 
-from metaevents.benchmark.entries import Entry, admit
-from metaevents.benchmark.leaderboard import escape_markdown, holm, markdown, paired_tests, standings, tables
+from metaevents.benchmark.entries import Entry
+from metaevents.benchmark.leaderboard import holm, paired_tests, standings, tables
+from metaevents.benchmark.markdown import escape_markdown
+from metaevents.benchmark.render_markdown import markdown
+from metaevents.benchmark.validation import admit
 from metaevents.cli import main
 
 VERIFIED = {"by": "Hanna Other", "how": "reran the released weights", "date": "2026-01-12"}
@@ -72,7 +75,11 @@ def test_entries_alike_are_tied_with_the_best_and_worse_ones_behind(tmp_path: Pa
     assert {stem: standing.against_best for stem, standing in by_stem.items()} == {
         "best": "best", "twin": "tied", "worse": "behind",
     }  # fmt: skip
-    assert {stem: standing.rank for stem, standing in by_stem.items()} == {"best": 1, "twin": 2, "worse": 3}
+    assert {stem: standing.rank for stem, standing in by_stem.items()} == {
+        "best": 1,
+        "twin": 2,
+        "worse": 3,
+    }
     assert by_stem["best"].p is None
 
 
@@ -103,7 +110,11 @@ def test_weights_that_overlap_the_test_are_shown_without_a_rank(tmp_path: Path) 
     write_entry(tmp_path, "honest", 0.8)
     write_entry(tmp_path, "leaky", 0.99, overlap="1,000 recordings of the test partition")
     ((honest, leaky),) = (table.rows for table in tables(admit(tmp_path)))
-    assert (honest.entry.id, honest.standings["all"].rank, honest.standings["all"].against_best) == (
+    assert (
+        honest.entry.id,
+        honest.standings["all"].rank,
+        honest.standings["all"].against_best,
+    ) == (
         "honest",
         1,
         "best",
@@ -117,7 +128,13 @@ def test_weights_that_overlap_the_test_are_shown_without_a_rank(tmp_path: Path) 
 
 
 def test_each_setting_has_a_best_of_its_own(tmp_path: Path) -> None:
-    write_entry(tmp_path, "looks-at-all", 0.95, transductive=True, transductive_evidence="one by one, 25 of 25 moved")
+    write_entry(
+        tmp_path,
+        "looks-at-all",
+        0.95,
+        transductive=True,
+        transductive_evidence="one by one, 25 of 25 moved",
+    )
     write_entry(tmp_path, "one-by-one", 0.90)
     ((first, second),) = (table.rows for table in tables(admit(tmp_path)))
     assert (first.entry.id, second.entry.id) == ("looks-at-all", "one-by-one")
@@ -130,7 +147,9 @@ def test_each_setting_has_a_best_of_its_own(tmp_path: Path) -> None:
 # --- tables -------------------------------------------------------------------------------------------------------------
 
 
-def test_there_is_a_table_a_dataset_protocol_pairing_and_class_split_with_the_sample_last(tmp_path: Path) -> None:
+def test_there_is_a_table_a_dataset_protocol_pairing_and_class_split_with_the_sample_last(
+    tmp_path: Path,
+) -> None:
     chosen = [
         ("sample-5way-1shot", "double-nmnist", "all", "published"),
         ("5way-1shot", "double-asl-dvs", "all", "published"),
@@ -144,7 +163,9 @@ def test_there_is_a_table_a_dataset_protocol_pairing_and_class_split_with_the_sa
         protocol = find_protocol(name, dataset, pairing, classes)
         write_entry(tmp_path, f"entry{place}", 0.7, protocol=protocol)
     found = tables(admit(tmp_path))
-    order = [(t.sample, t.dataset, t.title, t.protocol["pairing"], t.protocol["classes"]) for t in found]
+    order = [
+        (t.sample, t.dataset, t.title, t.protocol["pairing"], t.protocol["classes"]) for t in found
+    ]
     assert order == [
         (False, "Double N-MNIST", "5-way 1-shot", "all", "published"),
         (False, "Double N-MNIST", "5-way 5-shot", "all", "published"),
@@ -171,7 +192,14 @@ def test_a_full_protocol_on_a_part_of_the_recordings_stands_with_the_sample(tmp_
 
 def test_markdown_shows_what_a_reader_needs(tmp_path: Path) -> None:
     change(write_entry(tmp_path, "snn", 0.9, method={"name": "SNN-MAML"}), "verified", to=VERIFIED)
-    write_entry(tmp_path, "other", 0.5, method={"other_data": "N-Caltech101"}, deterministic=False, parameters=None)
+    write_entry(
+        tmp_path,
+        "other",
+        0.5,
+        method={"other_data": "N-Caltech101"},
+        deterministic=False,
+        parameters=None,
+    )
     text = markdown(tables(admit(tmp_path)))
     (first, second) = (line for line in text.splitlines() if line.startswith(("| 1 ", "| 2 ")))
     assert "[SNN-MAML](https://example.org/ada/few-events)" in first
@@ -188,7 +216,9 @@ def test_markdown_shows_what_a_reader_needs(tmp_path: Path) -> None:
 def test_the_sample_has_a_part_of_its_own_in_markdown(tmp_path: Path) -> None:
     write_entry(tmp_path, "sampled", 0.7, protocol=find_protocol("sample-5way-1shot"))
     text = markdown(tables(admit(tmp_path)))
-    assert text.index("No entry on a whole dataset yet") < text.index("# Sample") < text.index("| 1 |")
+    assert (
+        text.index("No entry on a whole dataset yet") < text.index("# Sample") < text.index("| 1 |")
+    )
 
 
 def test_an_empty_leaderboard_says_how_to_begin() -> None:
@@ -201,7 +231,9 @@ def test_an_empty_leaderboard_says_how_to_begin() -> None:
      "https://evil.example", "www.evil.example", "@somebody", "$x^2$", "&lt;", "\\| end \\", "two\nlines", "~~gone~~"],
 )  # fmt: skip
 def test_no_text_of_an_entry_becomes_markup(text: str) -> None:
-    markdown_it = pytest.importorskip("markdown_it", reason="the Markdown parser markdown-it-py is not installed")
+    markdown_it = pytest.importorskip(
+        "markdown_it", reason="the Markdown parser markdown-it-py is not installed"
+    )
     parser = markdown_it.MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
     rendered = parser.render(f"| a | b |\n|---|---|\n| {escape_markdown(text)} | second |\n")
     from html import unescape
@@ -228,13 +260,17 @@ def leaderboard(*arguments: str | Path) -> int:
     return main(["leaderboard", *map(str, arguments)])
 
 
-def test_the_command_writes_markdown_beside_the_entries_and_the_page_where_it_is_told(folder: Path) -> None:
+def test_the_command_writes_markdown_beside_the_entries_and_the_page_where_it_is_told(
+    folder: Path,
+) -> None:
     assert leaderboard("--entries", folder / "cards" / "entries", "--html", folder / "site") == 0
     assert "| 1 |" in (folder / "cards" / "LEADERBOARD.md").read_text("utf-8")
     assert (folder / "site" / "index.html").read_text("utf-8").startswith("<!doctype html>")
 
 
-def test_the_entries_of_the_working_folder_are_the_default(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_entries_of_the_working_folder_are_the_default(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(folder)
     assert leaderboard() == 0
     assert (folder / "cards" / "LEADERBOARD.md").is_file()
@@ -244,8 +280,18 @@ def test_equal_entries_give_equal_bytes(folder: Path) -> None:
     digests = set()
     for place in ("a", "b"):
         out = folder / place
-        assert leaderboard("--entries", folder / "cards/entries", "--html", out, "--markdown", out / "board.md") == 0
-        digests.add(tuple(hashlib.sha256((out / name).read_bytes()).hexdigest() for name in ("index.html", "board.md")))
+        assert (
+            leaderboard(
+                "--entries", folder / "cards/entries", "--html", out, "--markdown", out / "board.md"
+            )
+            == 0
+        )
+        digests.add(
+            tuple(
+                hashlib.sha256((out / name).read_bytes()).hexdigest()
+                for name in ("index.html", "board.md")
+            )
+        )
     assert len(digests) == 1
 
 
@@ -276,7 +322,9 @@ def test_check_fails_where_nothing_was_written(folder: Path) -> None:
     assert not (folder / "cards" / "LEADERBOARD.md").exists()
 
 
-def test_the_command_refuses_simulated_and_broken_entries(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_refuses_simulated_and_broken_entries(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     dream = write_entry(folder / "cards" / "entries", "dream", source="simulated")
     assert leaderboard("--entries", folder / "cards/entries") == 2
     assert "simulated" in capsys.readouterr().err
@@ -287,7 +335,9 @@ def test_the_command_refuses_simulated_and_broken_entries(folder: Path, capsys: 
     assert said.count("\n") == 1
 
 
-def test_the_command_gives_its_tables_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_gives_its_tables_as_json(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     import json
 
     assert leaderboard("--entries", folder / "cards/entries", "--json") == 0
@@ -314,7 +364,9 @@ def test_validate_says_what_it_checked(folder: Path, capsys: pytest.CaptureFixtu
     assert answer["verified"] is None
 
 
-def test_validate_refuses_in_one_line_or_in_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_validate_refuses_in_one_line_or_in_json(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     import json
 
     path = change(folder / "cards" / "entries" / "one.json", "method", "name", to=None)
@@ -328,7 +380,9 @@ def test_validate_refuses_in_one_line_or_in_json(folder: Path, capsys: pytest.Ca
     assert "method.name is null" in answer["problem"]
 
 
-def test_validate_says_that_a_simulated_entry_never_enters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_validate_says_that_a_simulated_entry_never_enters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = write_entry(tmp_path, "dream", source="simulated")
     assert main(["validate", str(path)]) == 0
     assert "never enters the leaderboard" in capsys.readouterr().out

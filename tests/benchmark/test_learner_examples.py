@@ -16,7 +16,7 @@ import metaevents as me
 @pytest.fixture(scope="module")
 def examples() -> ModuleType:
     pytest.importorskip("snntorch", reason="snntorch is not installed; it is one of the examples")
-    import learner_examples
+    from support import learner_examples
 
     return learner_examples
 

@@ -22,7 +22,9 @@ class ClassMeans:
     representation = "sum"
     numpy = True
 
-    def adapt(self, support_x: np.ndarray, support_y: np.ndarray, ways: int) -> Callable[[np.ndarray], np.ndarray]:
+    def adapt(
+        self, support_x: np.ndarray, support_y: np.ndarray, ways: int
+    ) -> Callable[[np.ndarray], np.ndarray]:
         support = support_x.reshape(len(support_x), -1)
         means = np.stack([support[support_y == k].mean(axis=0) for k in range(ways)])
         return lambda query_x: -((query_x.reshape(len(query_x), 1, -1) - means) ** 2).sum(axis=-1)
@@ -44,7 +46,9 @@ def rewrite(path: Path, **changes: Any) -> Path:
     with np.load(path) as loaded:
         arrays = dict(loaded)
     if "header" in changes and isinstance(changes["header"], dict):
-        changes["header"] = np.array(json.dumps({**json.loads(str(arrays["header"])), **changes["header"]}))
+        changes["header"] = np.array(
+            json.dumps({**json.loads(str(arrays["header"])), **changes["header"]})
+        )
     arrays = {name: value for name, value in {**arrays, **changes}.items() if value is not None}
     np.savez_compressed(path, **arrays)
     return path
@@ -55,7 +59,9 @@ def predictions_of(path: Path) -> np.ndarray:
         return loaded["predictions"]
 
 
-def test_the_score_follows_from_the_file_and_the_archive(report: Report, file: Path, digits_root: Path) -> None:
+def test_the_score_follows_from_the_file_and_the_archive(
+    report: Report, file: Path, digits_root: Path
+) -> None:
     found = score(file, digits_root)
     assert type(found) is Score
     for name in Score.document_fields():
@@ -77,7 +83,10 @@ def test_predictions_load_as_they_were_saved(report: Report, file: Path, tmp_pat
     loaded = Predictions.load(file)
     assert report.predictions is not None
     assert loaded.protocol == report.protocol
-    assert (loaded.fingerprint, loaded.episodes_digest) == (report.archive["fingerprint"], report.episodes_digest)
+    assert (loaded.fingerprint, loaded.episodes_digest) == (
+        report.archive["fingerprint"],
+        report.episodes_digest,
+    )
     np.testing.assert_array_equal(loaded.labels, report.predictions.labels)
     assert loaded.scores is None
     report.save_predictions(tmp_path / "scores.npz", scores=True)
@@ -139,8 +148,14 @@ def one_wrong(value: int) -> Callable[[Path], dict[str, Any]]:
             lambda p: {"predictions": np.repeat(predictions_of(p), 2, axis=0), "episodes": None},
             "episode 8 is not one of 0 to 7",
         ),
-        (lambda p: {"episodes": np.array([-1, 1, 2, 3, 4, 5, 6, 7])}, "episode -1 is not one of 0 to 7"),
-        (lambda p: {"episodes": np.arange(9)}, r"episodes are int64 of shape \(9,\), expected whole numbers \[8\]"),
+        (
+            lambda p: {"episodes": np.array([-1, 1, 2, 3, 4, 5, 6, 7])},
+            "episode -1 is not one of 0 to 7",
+        ),
+        (
+            lambda p: {"episodes": np.arange(9)},
+            r"episodes are int64 of shape \(9,\), expected whole numbers \[8\]",
+        ),
         (
             lambda p: {"predictions": predictions_of(p)[:, :-1]},
             r"49 predictions an episode, expected 50 \(5 ways x 10 queries\)",
@@ -155,10 +170,16 @@ def one_wrong(value: int) -> Callable[[Path], dict[str, Any]]:
         (lambda p: {"header": np.array("{")}, "is no prediction file of metaevents"),
         (lambda p: {"header": np.array("[]")}, "header does not say format"),
         (lambda p: {"header": {"format": "else"}}, "header does not say format"),
-        (lambda p: {"header": {"format_version": 2}}, "format version 2, this release reads 1; upgrade metaevents"),
+        (
+            lambda p: {"header": {"format_version": 2}},
+            "format version 2, this release reads 1; upgrade metaevents",
+        ),
         (lambda p: {"header": {"fingerprint": None}}, "its header has no fingerprint"),
         (lambda p: {"header": {"protocol": {}}}, "a protocol has the fields"),
-        (lambda p: {"scores": np.zeros((8, 50, 4))}, r"scores have shape \(8, 50, 4\), expected \(8, 50, 5\)"),
+        (
+            lambda p: {"scores": np.zeros((8, 50, 4))},
+            r"scores have shape \(8, 50, 4\), expected \(8, 50, 5\)",
+        ),
     ],
 )
 def test_unfit_files_are_refused_with_the_reason(
@@ -171,40 +192,56 @@ def test_unfit_files_are_refused_with_the_reason(
 
 def test_predictions_for_another_archive_are_refused(file: Path, nmnist_root: Path) -> None:
     with pytest.raises(
-        UsageError, match=r"made on the archive [0-9a-f]{16}\.\.\., .* give the archive that they were made on"
+        UsageError,
+        match=r"made on the archive [0-9a-f]{16}\.\.\., .* give the archive that they were made on",
     ):
         score(file, nmnist_root)
 
 
 def test_predictions_for_another_dataset_are_refused(file: Path, asl_root: Path) -> None:
-    with pytest.raises(ArchiveError, match="is an archive of double-asl-dvs, expected double-nmnist"):
+    with pytest.raises(
+        ArchiveError, match="is an archive of double-asl-dvs, expected double-nmnist"
+    ):
         score(file, asl_root / "double-asl-dvs.h5")
 
 
 def test_predictions_for_another_protocol_are_refused(file: Path, digits_root: Path) -> None:
-    with pytest.raises(UsageError, match="made under protocol sample-5way-1shot, expected 5way-1shot"):
+    with pytest.raises(
+        UsageError, match="made under protocol sample-5way-1shot, expected 5way-1shot"
+    ):
         score(file, digits_root, protocol="5way-1shot")
     assert score(file, digits_root, protocol="sample-5way-1shot").accuracy > 0
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 1}, {"episodes": 7}, {"pairing": "published"}, {"classes": "novel-components"}]
+    "change",
+    [{"seed": 1}, {"episodes": 7}, {"pairing": "published"}, {"classes": "novel-components"}],
 )
-def test_predictions_for_other_episodes_are_refused(file: Path, digits_root: Path, change: dict[str, Any]) -> None:
+def test_predictions_for_other_episodes_are_refused(
+    file: Path, digits_root: Path, change: dict[str, Any]
+) -> None:
     with np.load(file) as loaded:
         protocol = json.loads(str(loaded["header"]))["protocol"]
     predictions = predictions_of(file)[: change.get("episodes", 8)]
-    rewrite(file, header={"protocol": {**protocol, **change}}, predictions=predictions, episodes=None)
+    rewrite(
+        file, header={"protocol": {**protocol, **change}}, predictions=predictions, episodes=None
+    )
     with pytest.raises(UsageError, match="made on other episodes"):
         score(file, digits_root)
 
 
-@pytest.mark.parametrize("change", [{"name": "7way-1shot"}, {"version": 3}, {"dataset": "triple-nmnist"}])
-def test_predictions_of_unknown_protocols_are_refused(file: Path, digits_root: Path, change: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "change", [{"name": "7way-1shot"}, {"version": 3}, {"dataset": "triple-nmnist"}]
+)
+def test_predictions_of_unknown_protocols_are_refused(
+    file: Path, digits_root: Path, change: dict[str, Any]
+) -> None:
     with np.load(file) as loaded:
         protocol = json.loads(str(loaded["header"]))["protocol"]
     rewrite(file, header={"protocol": {**protocol, **change}})
-    with pytest.raises(UsageError, match=r"no protocol '7way|this release knows 1|no dataset 'triple"):
+    with pytest.raises(
+        UsageError, match=r"no protocol '7way|this release knows 1|no dataset 'triple"
+    ):
         score(file, digits_root)
 
 
@@ -230,7 +267,10 @@ def test_pickled_objects_are_never_loaded(file: Path, digits_root: Path) -> None
 
 
 def test_a_file_that_unpacks_to_too_much_is_refused_unread(file: Path, digits_root: Path) -> None:
-    with zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("scores.npy", "w") as member:
+    with (
+        zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("scores.npy", "w") as member,
+    ):
         for _ in range(5):
             member.write(bytes(1 << 26))
     assert file.stat().st_size < 1 << 20
@@ -240,7 +280,9 @@ def test_a_file_that_unpacks_to_too_much_is_refused_unread(file: Path, digits_ro
 
 def command(*words: object) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "metaevents", *map(str, words)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[2])
+    return subprocess.run(
+        line, capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[2]
+    )
 
 
 def test_the_command_recomputes_the_score(report: Report, file: Path, digits_root: Path) -> None:

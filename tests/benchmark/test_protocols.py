@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 import metaevents as me
+from metaevents.benchmark import episode_digests
 from metaevents.benchmark import protocols as table
-from metaevents.benchmark.protocols import Protocol, bind, episode_list, published_digest
+from metaevents.benchmark.episode_digests import published_digest
+from metaevents.benchmark.protocols import Protocol, bind, episode_list
 from metaevents.errors import UsageError
 
 SAMPLE_FINGERPRINT = "f4fbbcd28b9529c8e0d5055940edccff0f5c403b8940c8159d51b3897dcc99b1"
@@ -35,7 +37,9 @@ def test_every_dataset_has_every_setting_pairing_and_class_split_that_has_the_cl
 
 def test_numbers_are_those_of_the_names() -> None:
     for protocol in table.protocols():
-        ways, shots = (int(word.rstrip("wayshot")) for word in protocol.name.removeprefix("sample-").split("-"))
+        ways, shots = (
+            int(word.rstrip("wayshot")) for word in protocol.name.removeprefix("sample-").split("-")
+        )
         assert (protocol.ways, protocol.shots) == (ways, shots)
         assert protocol.queries == (10 if protocol.name.startswith("sample-") else 15)
         assert (protocol.episodes, protocol.split) == (600, "test")
@@ -50,7 +54,9 @@ def test_a_run_with_other_numbers_names_each_deviation(digits: me.DoubleNMNIST) 
 
 def test_20_ways_on_novel_components_are_no_protocol(digits_root: Path) -> None:
     novel = me.DoubleNMNIST(digits_root, split="test", classes="novel-components")
-    assert bind("20way-1shot", novel).deviations() == ["classes=novel-components instead of published"]
+    assert bind("20way-1shot", novel).deviations() == [
+        "classes=novel-components instead of published"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +75,8 @@ def test_unknown_protocols_and_versions_are_refused(
 
 
 @pytest.mark.parametrize(
-    "change", [{"ways": 0}, {"ways": "5"}, {"seed": -1}, {"episodes": True}, {"name": 3}, {"shots": 1.0}]
+    "change",
+    [{"ways": 0}, {"ways": "5"}, {"seed": -1}, {"episodes": True}, {"name": 3}, {"shots": 1.0}],
 )
 def test_unfit_fields_are_refused(digits: me.DoubleNMNIST, change: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=f"protocol field {next(iter(change))}="):
@@ -104,9 +111,14 @@ def test_the_episode_list_is_that_of_the_loader(digits_root: Path, pairing: str)
     assert found.digest == digest.hexdigest()
 
 
-def test_an_episode_list_is_refused_for_another_dataset(digits_root: Path, digits: me.DoubleNMNIST) -> None:
+def test_an_episode_list_is_refused_for_another_dataset(
+    digits_root: Path, digits: me.DoubleNMNIST
+) -> None:
     val = me.DoubleNMNIST(digits_root, split="val")
-    with pytest.raises(UsageError, match=r"drawn from double-nmnist, all, published, test, the dataset given is .*val"):
+    with pytest.raises(
+        UsageError,
+        match=r"drawn from double-nmnist, all, published, test, the dataset given is .*val",
+    ):
         episode_list(val, bind("sample-5way-1shot", digits))
 
 
@@ -116,7 +128,9 @@ def test_the_published_digests_of_the_sample_are_what_this_code_draws(sample_roo
         published = published_digest(SAMPLE_FINGERPRINT, protocol)
         if protocol.dataset != "double-nmnist" or published is None:
             continue
-        ds = me.DoubleNMNIST(sample_root, split="test", pairing=protocol.pairing, classes=protocol.classes)
+        ds = me.DoubleNMNIST(
+            sample_root, split="test", pairing=protocol.pairing, classes=protocol.classes
+        )
         assert ds.fingerprint == SAMPLE_FINGERPRINT
         assert episode_list(ds, protocol).digest == published
         listed += 1
@@ -132,12 +146,14 @@ def test_the_command_writes_digests_that_evaluate_compares_with(
     line = [
         sys.executable,
         "-m",
-        "metaevents.benchmark.protocols",
+        "metaevents.benchmark.episode_digests",
         str(digits_root / "double-nmnist.h5"),
         "--out",
         str(out),
     ]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[2])
+    done = subprocess.run(
+        line, capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[2]
+    )
     assert done.returncode == 0, done.stderr
     (archive,) = json.loads(out.read_text("utf-8"))["archives"].values()
     assert archive["recordings"] == 440
@@ -145,9 +161,12 @@ def test_the_command_writes_digests_that_evaluate_compares_with(
     assert stated == episode_list(digits, run).digest
 
     published = {(digits.fingerprint, run): "0" * 64}
-    monkeypatch.setattr(table, "_published_digests", lambda: published)
+    monkeypatch.setattr(episode_digests, "_published_digests", lambda: published)
     report = me.evaluate(
-        lambda x, y, ways: lambda q: np.zeros((len(q), ways)), digits, "sample-5way-1shot", progress=False
+        lambda x, y, ways: lambda q: np.zeros((len(q), ways)),
+        digits,
+        "sample-5way-1shot",
+        progress=False,
     )
     assert report.deviations == [f"episodes_digest={stated} instead of {'0' * 64}"]
     assert not report.is_protocol

@@ -49,13 +49,17 @@ def test_bootstrap_is_the_weighted_accuracy_over_resampled_pools() -> None:
             times.update(int(pool[word * len(pool) >> 32]) for word in own)
         weights = [times[int(left)] * times[int(right)] for left, right in recordings]
         if sum(weights):
-            accuracies.append(sum(w for w, hit in zip(weights, correct, strict=True) if hit) / sum(weights))
+            accuracies.append(
+                sum(w for w, hit in zip(weights, correct, strict=True) if hit) / sum(weights)
+            )
     assert found == pytest.approx(tuple(np.percentile(accuracies, [2.5, 97.5])), abs=1e-12)
 
 
 def test_bootstrap_draws_each_pool_uniformly_and_as_often_as_it_is_large() -> None:
     streams = statistics.Streams("uniform")
-    counts = np.array([statistics._resample(POOLS, 10, streams, replicate) for replicate in range(4000)])
+    counts = np.array(
+        [statistics._resample(POOLS, 10, streams, replicate) for replicate in range(4000)]
+    )
     for pool in POOLS.values():
         assert (counts[:, pool].sum(axis=1) == len(pool)).all()
         np.testing.assert_allclose(counts[:, pool].mean(axis=0), 1, atol=0.06)
@@ -71,7 +75,9 @@ def test_a_pool_larger_than_a_block_of_words_is_drawn_whole() -> None:
 def test_bootstrap_is_wider_where_errors_belong_to_recordings() -> None:
     correct, recordings = queries(2000)
     low, high = bootstrap95(correct, recordings, POOLS, key="k")
-    shuffled_low, shuffled_high = bootstrap95(np.random.default_rng(1).permutation(correct), recordings, POOLS, key="k")
+    shuffled_low, shuffled_high = bootstrap95(
+        np.random.default_rng(1).permutation(correct), recordings, POOLS, key="k"
+    )
     assert high - low > 3 * (shuffled_high - shuffled_low)
 
 

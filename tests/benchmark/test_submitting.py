@@ -12,9 +12,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from recordings import write_nmnist
+from support.recordings import write_nmnist
 
-from metaevents.double import build_archive, open_source
+from metaevents.building import build_archive, open_source
 
 TEXT = (Path(__file__).parents[2] / "cards" / "SUBMITTING.md").read_text("utf-8")
 BLOCK = r"^ *<!-- {mark} -->\n *```\w+\n(?P<code>.*?)^ *```$"
@@ -42,17 +42,21 @@ def part_of_nmnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An archive of random recordings, enough for the 5-way 1-shot protocol, that passes for a part of N-MNIST."""
     folder = tmp_path_factory.mktemp("part")
     raw = write_nmnist(folder / "raw", train=2, test=36)
-    return build_archive("double-nmnist", folder / "double-nmnist.h5", open_source("double-nmnist", raw))
+    return build_archive(
+        "double-nmnist", folder / "double-nmnist.h5", open_source("double-nmnist", raw)
+    )
 
 
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The simulated archive; its train recordings, which nothing here reads, are few."""
-    from metaevents.sources.simulated import write_nmnist as simulate
+    from metaevents.simulation.writers import write_nmnist as simulate
 
     folder = tmp_path_factory.mktemp("simulated")
     raw = simulate(folder / "raw", train=1, test=32)
-    return build_archive("double-nmnist", folder / "double-nmnist.h5", open_source("double-nmnist", raw))
+    return build_archive(
+        "double-nmnist", folder / "double-nmnist.h5", open_source("double-nmnist", raw)
+    )
 
 
 def repository(folder: Path, archive: Path) -> Path:
@@ -78,9 +82,17 @@ def repository(folder: Path, archive: Path) -> Path:
 
 def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a command as a reader would type it, with `metaevents` of this interpreter first on the path."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
     return subprocess.run(
-        ["bash", "-ec", command], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        ["bash", "-ec", command],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -88,7 +100,9 @@ def test_there_are_five_commands() -> None:
     assert sorted(STEPS) == [1, 2, 3, 4, 5]
 
 
-def test_five_commands_lead_from_a_learner_to_a_branch_on_the_fork(tmp_path: Path, part_of_nmnist: Path) -> None:
+def test_five_commands_lead_from_a_learner_to_a_branch_on_the_fork(
+    tmp_path: Path, part_of_nmnist: Path
+) -> None:
     clone = repository(tmp_path, part_of_nmnist)
     said = {}
     for step in sorted(STEPS):
@@ -107,13 +121,20 @@ def test_five_commands_lead_from_a_learner_to_a_branch_on_the_fork(tmp_path: Pat
         "cards/entries/my-method.npz",
         "cards/leaderboard/index.html",
     }
-    assert "My method" in run("git show my-method:cards/LEADERBOARD.md", tmp_path / "fork.git").stdout
+    assert (
+        "My method" in run("git show my-method:cards/LEADERBOARD.md", tmp_path / "fork.git").stdout
+    )
     assert run(f"{STEPS[4].strip()} --check", clone).returncode == 0
 
 
-def test_on_simulated_recordings_all_runs_but_the_leaderboard_refuses(tmp_path: Path, simulated: Path) -> None:
+def test_on_simulated_recordings_all_runs_but_the_leaderboard_refuses(
+    tmp_path: Path, simulated: Path
+) -> None:
     clone = repository(tmp_path, simulated)
-    rehearsed = {**STEPS, 1: STEPS[1].replace("--protocol 5way-1shot", "--protocol sample-5way-1shot")}
+    rehearsed = {
+        **STEPS,
+        1: STEPS[1].replace("--protocol 5way-1shot", "--protocol sample-5way-1shot"),
+    }
     assert rehearsed[1] != STEPS[1]
     for step in (1, 2, 3):
         done = run(rehearsed[step], clone)
@@ -130,6 +151,6 @@ def test_on_simulated_recordings_all_runs_but_the_leaderboard_refuses(tmp_path: 
 @pytest.mark.parametrize("name", ["numpy", "torch", "snntorch", "learn2learn"])
 def test_a_learner_is_shown_as_it_is_tested(name: str) -> None:
     """`test_learner_examples` runs them."""
-    examples = Path(__file__).with_name("learner_examples.py").read_text("utf-8")
+    examples = (Path(__file__).parents[1] / "support" / "learner_examples.py").read_text("utf-8")
     tested = dict(re.findall(r"^# \[(\w+)\]\n(.*?)(?=^# \[|\Z)", examples, re.M | re.S))
     assert LEARNERS[name].strip() == tested[name].strip()

@@ -1,4 +1,4 @@
-"""ASL-DVS files as recordings: the upright image, and every known piece of dirt mended and counted."""
+"""ASL-DVS files as recordings: the upright image, and every known piece of repairs mended and counted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recordings import asl_columns, random_events, write_mat
+from support.recordings import asl_columns, random_events, write_mat
 
 from metaevents.errors import MissingError, RecordingError
 from metaevents.events import Events
@@ -22,9 +22,9 @@ def read(folder: Path, **columns: Any) -> tuple[Events, dict[str, int]]:
 
 def test_a_recording_comes_back_upright(tmp_path: Path) -> None:
     events = random_events(3, 200, 240, 180)
-    mended, dirt = read(tmp_path, **asl_columns(events))
+    mended, repairs = read(tmp_path, **asl_columns(events))
     assert np.array_equal(mended, events)
-    assert dirt == {"recordings_over_200_ms": 1}
+    assert repairs == {"recordings_over_200_ms": 1}
 
 
 def test_both_axes_are_flipped_not_one(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_both_axes_are_flipped_not_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "kept", "dirt"),
+    ("columns", "kept", "repairs"),
     [
         ({"ts": [0, 1, 2], "x": [5, 240, 6], "y": [5, 5, 180], "pol": [1, 1, 1]}, 1, {"events_out_of_range": 2}),
         ({"ts": [0, 1], "x": [5, 6], "y": [5, 5], "pol": [-1, 1]}, 2, {"events_off_as_minus_one": 1}),
@@ -45,11 +45,11 @@ def test_both_axes_are_flipped_not_one(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_dirt_is_mended_and_counted(
-    tmp_path: Path, columns: dict[str, list[int]], kept: int, dirt: dict[str, int]
+    tmp_path: Path, columns: dict[str, list[int]], kept: int, repairs: dict[str, int]
 ) -> None:
     events, found = read(tmp_path, **columns)
     assert len(events) == kept
-    assert found == dirt
+    assert found == repairs
     assert not kept or (events["t"][0] == 0 and np.all(np.diff(events["t"]) >= 0))
 
 
@@ -60,7 +60,10 @@ def test_minus_one_is_off(tmp_path: Path) -> None:
 
 def test_unsigned_coordinates_do_not_wrap_when_flipped(tmp_path: Path) -> None:
     columns = asl_columns(random_events(4, 50, 240, 180))
-    events, _ = read(tmp_path, **{**columns, "x": columns["x"].astype(np.uint8), "y": columns["y"].astype(np.uint8)})
+    events, _ = read(
+        tmp_path,
+        **{**columns, "x": columns["x"].astype(np.uint8), "y": columns["y"].astype(np.uint8)},
+    )
     assert np.array_equal(events, random_events(4, 50, 240, 180))
 
 
@@ -87,7 +90,9 @@ def test_a_missing_variable_is_named(tmp_path: Path, missing: str) -> None:
         ({"ts": [0.0, np.nan, 1.0]}, "no numbers"),
     ],
 )
-def test_values_that_are_no_events_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_values_that_are_no_events_are_refused(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
     columns: dict[str, Any] = {"ts": [0, 1, 2], "x": [1, 1, 1], "y": [1, 1, 1], "pol": [1, 1, 1]}
     with pytest.raises(RecordingError, match=message):
         read(tmp_path, **{**columns, **change})

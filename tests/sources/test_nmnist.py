@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recordings import nmnist_bytes, random_events, write_nmnist
+from support.recordings import nmnist_bytes, random_events, write_nmnist
 
 from metaevents.errors import MissingError, RecordingError
 from metaevents.events import make_events
@@ -25,36 +25,40 @@ def test_a_recording_comes_back_event_by_event(tmp_path: Path) -> None:
     source = one_recording(tmp_path, nmnist_bytes(events))
     (ref,) = source.recordings()
     assert (ref.id, ref.label, ref.folder, ref.number) == ("Train/3/00012", "3", "Train", 12)
-    read, dirt = source.read(ref)
+    read, repairs = source.read(ref)
     assert np.array_equal(read, events)
-    assert dirt == {}
+    assert repairs == {}
     assert isinstance(source, Source)
 
 
 def test_time_starts_at_the_first_event(tmp_path: Path) -> None:
     source = one_recording(tmp_path, nmnist_bytes(random_events(1, start=1234)))
-    read, dirt = source.read(source.recordings()[0])
+    read, repairs = source.read(source.recordings()[0])
     assert np.array_equal(read, random_events(1))
-    assert dirt == {"recordings_not_from_zero": 1}
+    assert repairs == {"recordings_not_from_zero": 1}
 
 
 def test_an_overflow_marker_is_time_and_no_event(tmp_path: Path) -> None:
     raw = make_events([1, 0, 2], [1, 240, 2], [10, 0, 20], [1, 0, 1])
     source = one_recording(tmp_path, nmnist_bytes(raw))
-    read, dirt = source.read(source.recordings()[0])
+    read, repairs = source.read(source.recordings()[0])
     assert read["x"].tolist() == [1, 2]
     assert read["t"].tolist() == [0, 20 + 8192 - 10]
-    assert dirt["overflow_markers"] == 1
+    assert repairs["overflow_markers"] == 1
 
 
 def test_events_off_the_sensor_are_dropped_and_counted(tmp_path: Path) -> None:
-    source = one_recording(tmp_path, nmnist_bytes(make_events([1, 40, 33], [1, 1, 33], [0, 1, 2], [1, 1, 1])))
-    read, dirt = source.read(source.recordings()[0])
+    source = one_recording(
+        tmp_path, nmnist_bytes(make_events([1, 40, 33], [1, 1, 33], [0, 1, 2], [1, 1, 1]))
+    )
+    read, repairs = source.read(source.recordings()[0])
     assert read["x"].tolist() == [1, 33]
-    assert dirt == {"events_out_of_range": 1}
+    assert repairs == {"events_out_of_range": 1}
 
 
-def test_recordings_are_found_in_order_of_number_whatever_the_directory_order(tmp_path: Path) -> None:
+def test_recordings_are_found_in_order_of_number_whatever_the_directory_order(
+    tmp_path: Path,
+) -> None:
     write_nmnist(tmp_path, train=3, test=2, digits="01")
     (tmp_path / "Train" / "0" / ".DS_Store").write_bytes(b"x")
     (tmp_path / "__MACOSX").mkdir()
@@ -83,7 +87,9 @@ def test_the_real_sample_has_the_published_statistics(sample: Path) -> None:
     ("content", "message"),
     [(b"", "0 bytes"), (b"1234567", "7 bytes, expected a whole number of 5-byte events")],
 )
-def test_a_file_that_is_no_whole_number_of_events_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_file_that_is_no_whole_number_of_events_is_named(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
     source = one_recording(tmp_path, content)
     with pytest.raises(RecordingError, match=message):
         source.read(source.recordings()[0])

@@ -1,0 +1,3 @@
+"""The release that this is, in a module that imports nothing."""
+
+__version__ = "0.1.0"

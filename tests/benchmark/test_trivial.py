@@ -1,0 +1,236 @@
+"""The floors: each is what it says, sees nothing that it should not, and runs through to an entry."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import metaevents as me
+from metaevents.benchmark import score, trivial, trivial_report
+from metaevents.benchmark.report import Report
+from metaevents.errors import UsageError
+
+
+def evaluate(
+    learner: Any, ds: me.DoubleNMNIST, protocol: str = "sample-5way-1shot", episodes: int = 30
+) -> Report:
+    return me.evaluate(learner, ds, protocol, episodes=episodes, progress=False)
+
+
+@pytest.fixture(scope="module")
+def recognizer(digits: me.DoubleNMNIST) -> trivial.ComponentRecognizer:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trivial, "_STEPS", 150)  # the archive's digits are easy
+        return trivial.ComponentRecognizer(digits)
+
+
+def flat_episode(digits: me.DoubleNMNIST, shots: int) -> dict[str, Any]:
+    return me.EpisodeLoader(digits, 5, shots, 10, episodes=1, representation="sum")[0].numpy()
+
+
+def test_chance_is_one_in_ways(digits: me.DoubleNMNIST) -> None:
+    report = evaluate(trivial.TRIVIAL_BASELINES["chance"](digits), digits, episodes=200)
+    assert report.accuracy == pytest.approx(0.2, abs=0.02)
+    assert not report.transductive
+    assert report.deterministic
+
+
+@pytest.mark.parametrize("shots", [1, 5])
+def test_nearest_neighbor_takes_the_class_of_the_nearest(
+    digits: me.DoubleNMNIST, shots: int
+) -> None:
+    ep = flat_episode(digits, shots)
+    scores = trivial.NearestNeighbor().adapt(ep["support_x"], ep["support_y"], 5)(ep["query_x"])
+    for query, row in zip(ep["query_x"], scores, strict=True):
+        distances = [float(((query - support) ** 2).sum()) for support in ep["support_x"]]
+        assert row.max() == -min(distances)
+        assert row.argmax() == ep["support_y"][int(np.argmin(distances))]
+
+
+@pytest.mark.parametrize("shots", [1, 5])
+def test_prototypes_take_the_class_of_the_nearest_mean(digits: me.DoubleNMNIST, shots: int) -> None:
+    ep = flat_episode(digits, shots)
+    scores = trivial.Prototypes().adapt(ep["support_x"], ep["support_y"], 5)(ep["query_x"])
+    for query, row in zip(ep["query_x"], scores, strict=True):
+        for k in range(5):
+            mean = ep["support_x"][ep["support_y"] == k].mean(axis=0, dtype=np.float64)
+            assert row[k] == pytest.approx(-float(((query - mean) ** 2).sum()))
+
+
+def test_logistic_regression_learns_the_support(digits: me.DoubleNMNIST) -> None:
+    ep = flat_episode(digits, 5)
+    scores = trivial.LogisticRegression().adapt(ep["support_x"], ep["support_y"], 5)(
+        ep["support_x"]
+    )
+    assert (scores.argmax(axis=1) == ep["support_y"]).all()
+    np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1)
+
+
+def test_logistic_regression_has_a_column_a_class_for_two_ways(digits: me.DoubleNMNIST) -> None:
+    ep = me.EpisodeLoader(digits, 2, 1, 3, episodes=1, representation="sum")[0].numpy()
+    assert trivial.LogisticRegression().adapt(ep["support_x"], ep["support_y"], 2)(
+        ep["query_x"]
+    ).shape == (6, 2)
+
+
+@pytest.mark.parametrize("name", ["nearest-neighbour", "prototypes", "logistic-regression"])
+def test_floors_on_sums_beat_chance_inductively(digits: me.DoubleNMNIST, name: str) -> None:
+    report = evaluate(trivial.TRIVIAL_BASELINES[name](digits), digits)
+    assert report.accuracy > 0.4
+    assert not report.transductive
+    assert report.deterministic
+    assert report.parameters == 0
+
+
+# --- the component recognizer -----------------------------------------------------------------------------------------------
+
+
+def test_the_recognizer_recognizes_known_components(
+    recognizer: trivial.ComponentRecognizer, digits: me.DoubleNMNIST
+) -> None:
+    report = evaluate(recognizer, digits)
+    assert report.accuracy > 0.9
+    assert not report.transductive
+    assert report.deterministic
+    assert report.parameters == sum(p.numel() for p in recognizer.parameters.parameters())
+    assert report.seen is not None
+    assert (report.seen["partition"], report.seen["labels"]) == ("train", list("0123456789"))
+
+
+@pytest.mark.parametrize("classes", ["published", "novel-components"])
+@pytest.mark.parametrize("pairing", ["all", "published"])
+def test_the_recognizer_reads_training_recordings_of_train_components_alone(
+    digits_root: Path, monkeypatch: pytest.MonkeyPatch, classes: str, pairing: str
+) -> None:
+    read: set[int] = set()
+    ds = me.DoubleNMNIST(digits_root, split="test", classes=classes, pairing=pairing)
+    monkeypatch.setattr(trivial, "_STEPS", 2)
+    for name in ("stack_sums", "stack_frames", "sample_events"):
+        original = getattr(ds, name)
+
+        def spy(samples: Any, *rest: Any, original: Any = original, **options: Any) -> Any:
+            read.update(int(i) for i in np.ravel(samples))
+            return original(samples, *rest, **options)
+
+        monkeypatch.setattr(ds, name, spy)
+    trivial.ComponentRecognizer(ds)
+    ids = [ds.archive.ids[i] for i in sorted(read)]
+    assert {id.split("/")[0] for id in ids} == {"Train"}
+    assert {id.split("/")[1] for id in ids} == set(
+        "0123456789" if classes == "published" else "0123"
+    )
+    assert len(ids) == 12 * (10 if classes == "published" else 4)
+
+
+def test_training_depends_on_its_seed_alone(
+    digits: me.DoubleNMNIST, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trivial, "_STEPS", 10)
+
+    def weights(seed: int) -> torch.Tensor:
+        return torch.cat([p.flatten() for p in trivial.train_recognizer(digits, seed).parameters()])
+
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = weights(0)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert torch.equal(weights(0), first)
+    assert not torch.equal(weights(1), first)
+
+
+def test_shifts_move_images_by_whole_cells() -> None:
+    x = torch.arange(1.0, 17).view(1, 1, 4, 4)
+    moved = trivial._shifted(x, down=1, right=-2)
+    assert moved.shape == x.shape
+    assert torch.equal(moved[0, 0, 1:, :2], x[0, 0, :3, 2:])
+    assert moved[0, 0, 0].sum() == moved[0, 0, :, 2:].sum() == 0
+
+
+def test_an_archive_without_training_recordings_is_refused(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from support.recordings import write_nmnist
+
+    from metaevents.building import build_archive, open_source
+
+    folder = write_nmnist(tmp_path_factory.mktemp("test-only"), train=1, test=8)
+    for file in (folder / "Train" / "3").iterdir():
+        file.unlink()
+    build_archive(
+        "double-nmnist", tmp_path / "double-nmnist.h5", open_source("double-nmnist", folder)
+    )
+    with pytest.raises(UsageError, match="has no training recording of '3'"):
+        trivial.ComponentRecognizer(me.DoubleNMNIST(tmp_path, split="test"))
+
+
+def test_on_real_recordings_known_components_are_recognized_and_novel_ones_are_not(
+    sample_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trivial, "_STEPS", 200)  # a fifth of a full training is enough to tell
+    accuracy = {}
+    for classes in ("published", "novel-components"):
+        ds = me.DoubleNMNIST(sample_root, split="test", classes=classes)
+        accuracy[classes] = evaluate(trivial.ComponentRecognizer(ds), ds, episodes=60).accuracy
+    assert accuracy["published"] > 0.8
+    assert accuracy["novel-components"] < 0.5
+
+
+def test_on_real_recordings_the_published_pairing_flatters(sample_root: Path) -> None:
+    accuracy = {
+        pairing: evaluate(
+            trivial.Prototypes(),
+            me.DoubleNMNIST(sample_root, split="test", pairing=pairing),
+            episodes=200,
+        ).accuracy
+        for pairing in ("all", "published")
+    }
+    assert accuracy["published"] > accuracy["all"] + 0.15
+
+
+# --- the path to a row --------------------------------------------------------------------------------------------------------
+
+
+def test_all_floors_run_into_entries_and_a_table(
+    digits_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        trivial_report, "TRIVIAL_BASELINES", {"prototypes": trivial.TRIVIAL_BASELINES["prototypes"]}
+    )
+    out = tmp_path / "entries"
+    text = tmp_path / "results" / "floors.md"
+    status = trivial_report.main(
+        ["--archive", str(digits_root / "double-nmnist.h5"), "--out", str(out), "--markdown", str(text),
+         "--protocol", "sample-5way-1shot"]
+    )  # fmt: skip
+    assert status == 0
+    entries = sorted(out.glob("*.json"))
+    assert len(entries) == len(list(out.glob("*.npz"))) == 4
+    for path in entries:
+        entry = json.loads(path.read_text("utf-8"))
+        assert entry["report"]["is_protocol"]
+        assert entry["report"]["learner"] == "floor:prototypes"
+        assert score(path.with_suffix(".npz"), digits_root).accuracy == entry["report"]["accuracy"]
+        assert entry["predictions"]["file"] == path.with_suffix(".npz").name
+        assert f"{100 * entry['report']['accuracy']:.1f} ±" in text.read_text("utf-8")
+    assert (
+        "python -m metaevents.benchmark.trivial_report --archive double-nmnist.h5"
+        in text.read_text("utf-8")
+    )
+
+
+def test_the_command_names_floors(digits_root: Path) -> None:
+    line = [sys.executable, "-m", "metaevents", "evaluate", "floor:nearest-neighbour", "--archive", str(digits_root),
+            "--protocol", "sample-5way-5shot", "--episodes", "3", "--json"]  # fmt: skip
+    run = subprocess.run(
+        line, capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[2]
+    )
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["learner"] == "floor:nearest-neighbour"

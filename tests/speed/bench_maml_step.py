@@ -1,0 +1,370 @@
+"""How much faster a second-order MAML step of the spiking network is than the equations run one time step at a time.
+
+    python tests/speed/bench_maml_step.py [--pooling max] [--repetitions 7] [--threads 2] [--device cpu] [--json]
+
+One outer step, 5-way 1-shot with 10 queries a class, T = 100 of which 70 burn in, frames of 2 x 16 x 32, float32. The peer
+below is the network as the paper writes it: a module a layer that keeps its state, all layers one time step after the
+other, autograd with create_graph for the inner step. Both run the same weights on the same episode and their gradients are
+compared. Repetitions interleave, so that a busy machine slows both; the ratio is the median of the pairs' ratios.
+Peak memory is that of a fresh process that takes a few steps of one kind (the libraries' own share is printed too); on a GPU
+it is what torch's allocator gave out at most.
+
+The episode: N-MNIST recordings where METAEVENTS_NMNIST_SAMPLE names a folder of them, else random events with a digit's
+extent and rate. `--dense` draws spikes everywhere instead and moves the biases up, so that no layer ever rests.
+
+`--operations` times nothing: it counts what each would launch on a GPU, where a step of either is mostly launches. Both run on
+torch's "meta" device, which has shapes and no values; views and allocations are not counted, a recurrence's kernel is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, cross_entropy, max_pool2d
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+
+from baselines.init import lsuv_init
+from baselines.maml import MAML, MAMLConfig
+from baselines.networks import SpikingConfig, SpikingNet
+from baselines.snn import autograd, recurrence
+
+BURN_IN = 70
+Gradients = list[Tensor]
+
+
+class Spike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, u):
+        ctx.save_for_backward(u)
+        return (u > 0).to(u.dtype)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (u,) = ctx.saved_tensors
+        return gradient / (10 * u.abs() + 1) ** 2
+
+
+class StatefulLayer(nn.Module):
+    """A spiking layer that remembers Q, P, R and S from one time step to the next."""
+
+    def __init__(self, connection: nn.Module, gain: float = 1.0) -> None:
+        super().__init__()
+        self.connection = connection
+        self.gain = gain
+        for name, decay in (("a", 0.95), ("b", 0.90), ("c", 0.65)):
+            self.register_buffer(
+                name, torch.tensor(decay, dtype=torch.float64)
+            )  # arithmetic is that of the spikes
+        self.state: tuple[Tensor, ...] | None = None
+
+    def forward(self, spikes: Tensor, parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        if self.state is None:
+            zero = torch.zeros_like(spikes)
+            u = torch.func.functional_call(self.connection, parameters, (zero,))
+            self.state = zero, zero, torch.zeros_like(u), torch.zeros_like(u)
+        q, p, r, s = self.state
+        p = self.a * p + (1 - self.a) * q
+        q = self.b * q + (1 - self.b) * self.gain * spikes
+        r = self.c * r - (1 - self.c) * s
+        u = torch.func.functional_call(self.connection, parameters, (p,)) + r
+        s = Spike.apply(u)
+        self.state = q, p, r, s
+        return s, u
+
+
+class StepByStep(nn.Module):
+    """The spiking stack, all layers one time step after the other."""
+
+    def __init__(self, pooling: str, ways: int = 5) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            [
+                StatefulLayer(nn.Conv2d(2, 32, 5, padding=2), gain=10.0),
+                StatefulLayer(nn.Conv2d(32, 64, 5, padding=2)),
+                StatefulLayer(nn.Conv2d(64, 128, 5, padding=2)),
+                StatefulLayer(nn.Linear(1024, ways)),
+            ]
+        )
+        self.pool = {"max": max_pool2d, "average": avg_pool2d}[pooling]
+
+    def step(self, spikes: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+        for i, layer in enumerate(self.layers):
+            own = {name: parameters[f"layers.{i}.connection.{name}"] for name in ("weight", "bias")}
+            if i == len(self.layers) - 1:
+                return layer(spikes.flatten(1), own)[1]
+            _, u = layer(spikes, own)
+            spikes = Spike.apply(self.pool(u, 2))
+        raise AssertionError
+
+    def forward(self, x: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+        for layer in self.layers:
+            layer.state = None
+        with torch.no_grad():
+            for t in range(BURN_IN):
+                self.step(x[:, t], parameters)
+        for t in range(BURN_IN, x.shape[1]):
+            u = self.step(x[:, t], parameters)
+        return u
+
+
+def peer_step(net: StepByStep, sx: Tensor, sy: Tensor, qx: Tensor, qy: Tensor) -> Gradients:
+    parameters = dict(net.named_parameters())
+    inner = cross_entropy(net(sx, parameters), sy)
+    gradients = torch.autograd.grad(inner, list(parameters.values()), create_graph=True)
+    adapted = {name: p - g for (name, p), g in zip(parameters.items(), gradients, strict=True)}
+    net.zero_grad()
+    cross_entropy(net(qx, adapted), qy).backward()
+    return [p.grad for p in net.parameters()]
+
+
+def our_step(maml: MAML, *episode: Tensor) -> Gradients:
+    maml.zero_grad()
+    maml.accumulate(*(each.unsqueeze(0) for each in episode))
+    return [p.grad for p in maml.net.parameters()]
+
+
+def load_peer(peer: StepByStep, net: SpikingNet) -> None:
+    """Give the peer the network's weights, in its own order of features."""
+    with torch.no_grad():
+        for theirs, ours in zip(peer.parameters(), net.parameters(), strict=True):
+            theirs.copy_(as_peer(ours))
+
+
+def as_peer(value: Tensor) -> Tensor:
+    """A head weight with features (H, W, C) as one with (C, H, W); anything else as it is."""
+    return value.view(-1, 2, 4, 128).permute(0, 3, 1, 2).flatten(1) if value.dim() == 2 else value
+
+
+def random_episode(dense: bool, queries: int = 10, ways: int = 5) -> tuple[Tensor, ...]:
+    """Events of a rate and an extent that grow and wander as those of a digit in a saccade do: about 3,000 a sample."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:16, :16]
+    time_course = np.ones(100) if dense else np.minimum(np.arange(100) / 40, 1)
+
+    def side(label: int) -> np.ndarray:
+        angle = 2 * np.pi * (label / 10 + rng.normal(0, 0.02))
+        ring = np.hypot(x - 7.5 - 2 * np.cos(angle), y - 7.5 - 2 * np.sin(angle))
+        rate = (0.5 if dense else 0) + 0.3 * np.exp(-((ring - 4) ** 2))
+        return rng.poisson(
+            np.broadcast_to(time_course[:, None, None, None] * rate, (100, 2, 16, 16))
+        )
+
+    def sample(label: int) -> np.ndarray:
+        return np.concatenate([side(label), side(label + 3)], -1)
+
+    support, query = np.arange(ways), np.tile(np.arange(ways), queries)
+    frames = [
+        torch.tensor(np.stack([sample(i) for i in labels]), dtype=torch.float32)
+        for labels in (support, query)
+    ]
+    return frames[0], torch.from_numpy(support), frames[1], torch.from_numpy(query)
+
+
+def recorded_episode(folder: Path, queries: int = 10, ways: int = 5) -> tuple[Tensor, ...]:
+    rng = np.random.default_rng(0)
+
+    def side(path: Path) -> np.ndarray:
+        raw = np.fromfile(path, np.uint8).reshape(-1, 5).astype(np.int64)
+        t = (raw[:, 2] & 127) << 16 | raw[:, 3] << 8 | raw[:, 4]
+        keep = (t - t[0] < 100_000) & (raw[:, 0] < 32) & (raw[:, 1] < 32)
+        out = np.zeros((100, 2, 16, 16))
+        np.add.at(
+            out,
+            tuple(
+                v[keep]
+                for v in ((t - t[0]) // 1000, raw[:, 2] >> 7, raw[:, 1] // 2, raw[:, 0] // 2)
+            ),
+            1,
+        )
+        return out
+
+    def samples(label: int) -> np.ndarray:
+        sides = [
+            sorted((folder / "Train" / str(digit)).glob("*.bin")) for digit in (label, 9 - label)
+        ]
+        chosen = [rng.permutation(len(files))[: queries + 1] for files in sides]
+        pairs = zip(
+            *([files[i] for i in order] for files, order in zip(sides, chosen, strict=True)),
+            strict=True,
+        )
+        return np.stack([np.concatenate([side(left), side(right)], -1) for left, right in pairs])
+
+    frames = torch.tensor(np.stack([samples(i) for i in range(ways)]), dtype=torch.float32)
+    labels = torch.arange(ways)
+    return frames[:, 0], labels, frames[:, 1:].flatten(0, 1), labels.repeat_interleave(queries)
+
+
+def prepare(
+    pooling: str, dense: bool, device: str, dtype: torch.dtype = torch.float32
+) -> tuple[Callable[[], Gradients], Callable[[], Gradients]]:
+    folder = os.environ.get("METAEVENTS_NMNIST_SAMPLE")
+    episode = recorded_episode(Path(folder)) if folder and not dense else random_episode(dense)
+    net = SpikingNet(SpikingConfig(pooling=pooling))
+    lsuv_init(net, episode[2][::5], generator=torch.Generator().manual_seed(0))
+    if dense:
+        with torch.no_grad():
+            for layer in net.body:
+                layer["bias"].add_(1.0)
+    maml, peer = MAML(net, MAMLConfig()), StepByStep(pooling)
+    load_peer(peer, net)
+    maml, peer = maml.to(device, dtype), peer.to(device, dtype)
+    episode = tuple(
+        each.to(device, dtype if each.is_floating_point() else None) for each in episode
+    )
+    return lambda: our_step(maml, *episode), lambda: peer_step(peer, *episode)
+
+
+class Launches(TorchDispatchMode):
+    """Counts operations that compute something."""
+
+    NOTHING_TO_DO = ("view", "permute", "select", "slice", "transpose", "unbind", "expand", "unsqueeze", "squeeze", "split",
+                     "detach", "alias", "empty", "as_strided", "::t")  # fmt: skip
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name().split(".")[0]
+        self.count += not any(
+            word in name if word[0] != ":" else name.endswith(word) for word in self.NOTHING_TO_DO
+        )
+        return func(*args, **(kwargs or {}))
+
+
+class Kernels:
+    """The recurrences as GPU kernels, as far as launches go."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __getattr__(self, name: str) -> Callable[..., Tensor | tuple[Tensor, ...]]:
+        def launched(*arguments):
+            self.count += 1
+            with _disable_current_modes():
+                return getattr(recurrence, name)(*arguments)
+
+        return launched
+
+
+def launches(pooling: str, dense: bool) -> dict[str, int]:
+    kernels, counts = Kernels(), {}
+    autograd._recurrence = lambda *_: kernels
+    torch.is_autocast_enabled = lambda *_: False  # which a device without values does not answer
+    for name, step in zip(("ours", "peer"), prepare(pooling, dense, "meta"), strict=True):
+        kernels.count = 0
+        with Launches() as seen:
+            step()
+        counts[f"{name}_launches"] = seen.count + kernels.count
+    return counts
+
+
+def peak_megabytes(kind: str, arguments: argparse.Namespace) -> float:
+    shared = [
+        "--pooling",
+        arguments.pooling,
+        "--threads",
+        str(arguments.threads),
+        "--device",
+        arguments.device,
+    ]
+    command = [sys.executable, __file__, "--peak", kind, *shared, *["--dense"] * arguments.dense]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def peak_of_this_process(device: str) -> float:
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated() / 1e6
+    status = Path("/proc/self/status")
+    if status.exists():  # where there is none: ru_maxrss, which begins with what the parent had
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(lines["VmHWM"].split()[0]) * 1024 / 1e6
+    return (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        * (1 if sys.platform == "darwin" else 1024)
+        / 1e6
+    )
+
+
+def seconds(step: Callable[[], Gradients], device: str) -> float:
+    start = time.perf_counter()
+    step()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pooling", choices=["max", "average"], default="max")
+    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--dense", action="store_true")
+    parser.add_argument("--operations", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--peak", choices=["libraries", "peer", "ours"], help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    if arguments.operations:
+        show(launches(arguments.pooling, arguments.dense), arguments.json)
+        return
+    ours, peer = prepare(arguments.pooling, arguments.dense, arguments.device)
+    if arguments.peak:
+        for _ in range({"libraries": 0}.get(arguments.peak, 3)):
+            (ours if arguments.peak == "ours" else peer)()
+        print(peak_of_this_process(arguments.device))
+        return
+    # In float64: in float32 a neuron at its threshold may fire in the one and not in the other, and then much else follows.
+    exact = prepare(arguments.pooling, arguments.dense, arguments.device, torch.float64)
+    pairs = zip(*(step() for step in exact), strict=True)
+    difference = max(((as_peer(a) - b).abs().max() / b.abs().max()).item() for a, b in pairs)
+    times: dict[str, list[float]] = {"ours": [], "peer": []}
+    for _ in range(arguments.repetitions):
+        for name, step in (("ours", ours), ("peer", peer)):
+            times[name].append(seconds(step, arguments.device))
+    ratios = [b / a for a, b in zip(times["ours"], times["peer"], strict=True)]
+    report = {
+        "pooling": arguments.pooling,
+        "dense": arguments.dense,
+        "device": arguments.device,
+        "threads": arguments.threads,
+        "ours_s": statistics.median(times["ours"]),
+        "peer_s": statistics.median(times["peer"]),
+        "ratio": statistics.median(ratios),
+        "ratios": sorted(ratios),
+        "largest_relative_difference_in_float64": difference,
+        **{
+            f"{kind}_peak_mb": peak_megabytes(kind, arguments)
+            for kind in ("libraries", "ours", "peer")
+        },
+    }
+    show(report, arguments.json)
+
+
+def show(report: dict[str, object], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(report))
+        return
+    for name, value in report.items():
+        rounded = [round(v, 3) for v in value] if isinstance(value, list) else value
+        print(f"{name:42} {f'{value:.4g}' if isinstance(value, float) else rounded}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,483 @@
+"""Composed datasets: frames and events against the raw files, partitions, published pairing, compositions of one's own."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.recordings import random_events, write_nmnist
+
+import metaevents as me
+from metaevents import cache
+from metaevents import events as ev
+from metaevents.building import build_archive
+from metaevents.errors import ArchiveError, MissingError, UsageError
+from metaevents.sources import ASLDVS, NMNIST, DatasetSource
+
+SPLITS = ("train", "val", "test")
+
+
+def from_files(folder: Path, left: str, right: str) -> ev.Events:
+    """Two N-MNIST recordings composed by the description: first 100 ms, 32 x 32 pixels, the right one moved by 32."""
+    source = NMNIST(folder)
+    refs = {ref.id: ref for ref in source.recordings()}
+    rows = []
+    for side, id in enumerate((left, right)):
+        for x, y, t, p in source.read(refs[id])[0].tolist():
+            if t < 100_000 and x < 32 and y < 32:
+                rows.append((t, side, x + 32 * side, y, p))
+    rows.sort(key=lambda row: row[:2])
+    t, _, x, y, p = zip(*rows, strict=True)
+    return ev.make_events(x, y, t, p)
+
+
+@pytest.fixture(scope="module")
+def test_split(nmnist_root: Path) -> me.DoubleNMNIST:
+    return me.DoubleNMNIST(nmnist_root, split="test")
+
+
+# --- samples -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("c", "left", "right"), [("47", 0, 3), ("55", 2, 2), ("80", 11, 0)])
+def test_samples_are_what_the_files_say(
+    nmnist_folder: Path, test_split: me.DoubleNMNIST, c: str, left: int, right: int
+) -> None:
+    left_ids, right_ids = test_split.recording_ids(c)
+    expected = from_files(nmnist_folder, left_ids[left], right_ids[right])
+    fine = test_split.events(c, left, right, downsampled=False)
+    assert sorted(fine.tolist()) == sorted(expected.tolist())
+    assert np.array_equal(fine["t"], np.sort(fine["t"]))
+    assert np.array_equal(test_split.events(c, left, right), ev.downsample(fine, 2))
+    frames = test_split.frames(c, left, right)
+    assert (frames.shape, frames.dtype) == ((100, 2, 16, 32), torch.float32)
+    assert np.array_equal(
+        frames.numpy(), ev.rasterize(ev.downsample(fine, 2), (100, 2, 16, 32), 100_000)
+    )
+
+
+def test_events_pass_through_tonics_transforms(test_split: me.DoubleNMNIST) -> None:
+    from tonic.transforms import ToFrame
+
+    to_frame = ToFrame(sensor_size=(32, 16, 2), time_window=1000, start_time=0, end_time=100_000)
+    assert np.array_equal(
+        to_frame(test_split.events("47", 1, 2)), test_split.frames("47", 1, 2).numpy()
+    )
+
+
+def test_asl_dvs_is_upright_with_left_on_the_left(asl_folder: Path, asl_root: Path) -> None:
+    dataset = me.DoubleASLDVS(asl_root, split="train")
+    c = dataset.classes[0]
+    (left_id, *_), (right_id, *_) = dataset.recording_ids(c)
+    source = ASLDVS(asl_folder)
+    refs = {ref.id: ref for ref in source.recordings()}
+    fine = dataset.events(c, 0, 0, downsampled=False)
+    for id, left in ((left_id, 0), (right_id, 240)):
+        expected = ev.window(source.read(refs[id])[0], 0, 100_000)
+        assert np.array_equal(ev.crop(fine, 240, 180, left=left), expected)
+    assert dataset.frames(c, 0, 0).shape == (100, 2, 30, 80)
+    grid = ev.rasterize(dataset.events(c, 0, 0), dataset.frame_shape, 100_000)
+    assert np.array_equal(dataset.frames(c, 0, 0).numpy(), grid)
+
+
+def test_a_class_goes_by_name_or_index(test_split: me.DoubleNMNIST) -> None:
+    index = test_split.classes.index("47")
+    assert torch.equal(test_split.frames("47", 0, 1), test_split.frames(index, 0, 1))
+    assert test_split.n_recordings(index) == test_split.n_recordings("47") == (12, 12)
+    assert len(test_split) == 20
+    assert test_split.classes == tuple(sorted(test_split.classes))
+    assert test_split.classes[:2] == ("02", "17")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda ds: ds.frames("00", 0, 0), "no class '00' among the 20"),
+        (lambda ds: ds.frames(20, 0, 0), "no class 20"),
+        (lambda ds: ds.frames(1.5, 0, 0), "no class 1.5"),
+        (
+            lambda ds: ds.frames("47", 12, 0),
+            "12 recordings on side 0, got index 12; give one from 0 to 11",
+        ),
+        (lambda ds: ds.events("47", 0, -1), "side 1, got index -1"),
+        (lambda ds: ds.frames("47", 0, 0, dtype=torch.float64), "choose torch.float32"),
+    ],
+)
+def test_wrong_samples_are_refused(test_split: me.DoubleNMNIST, call: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        call(test_split)
+
+
+def busy_root(tmp_path: Path, events: int = 300) -> Path:
+    """A dataset whose every recording has `events` events on one pixel in one millisecond."""
+    one = ev.make_events(np.zeros(events), np.zeros(events), np.zeros(events), np.ones(events))
+    pairs = [(one, label) for label in "ab" for _ in range(5)]
+    me.compose(
+        DatasetSource(pairs, sensor_size=(4, 4), labels="ab", name="busy"),
+        root=tmp_path,
+        name="busy",
+    )
+    return tmp_path / "busy.h5"
+
+
+def test_counts_saturate_and_never_wrap(tmp_path: Path) -> None:
+    dataset = me.compose(busy_root(tmp_path))
+    for dtype, expected in ((torch.float32, 300), (torch.float16, 300), (torch.uint8, 255)):
+        frames = dataset.frames("aa", 0, 0, dtype=dtype)
+        assert frames.dtype == dtype
+        assert frames[0, 1, 0].tolist() == [expected, 0, 0, 0, expected, 0, 0, 0]
+        assert dataset.stack_sums([(0, 0)], dtype=dtype)[0, 1, 0, 0] == expected
+
+
+def test_dtypes_agree(test_split: me.DoubleNMNIST) -> None:
+    exact = test_split.frames("47", 0, 0)
+    for dtype in (torch.uint8, torch.float16):
+        assert torch.equal(test_split.frames("47", 0, 0, dtype).to(torch.float32), exact)
+
+
+# --- partitions ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("classes", ["published", "novel-components"])
+@pytest.mark.parametrize("name", ["double-nmnist", "double-asl-dvs"])
+def test_no_two_splits_share_a_recording_or_a_class(
+    name: str, classes: str, nmnist_root: Path, asl_root: Path
+) -> None:
+    root = {"double-nmnist": nmnist_root, "double-asl-dvs": asl_root}[name]
+    datasets = [me.load(name, root, split=split, classes=classes) for split in SPLITS]
+    ids = [
+        {id for c in ds.classes for side in ds.recording_ids(c) for id in side} for ds in datasets
+    ]
+    assert all(ids)
+    for a, b in combinations(range(3), 2):
+        assert not ids[a] & ids[b]
+        assert not set(datasets[a].classes) & set(datasets[b].classes)
+
+
+def test_val_and_test_are_dealt_from_the_test_folder_by_position(nmnist_root: Path) -> None:
+    val, test = (
+        me.DoubleNMNIST(nmnist_root, split=split).recording_ids(0)[0] for split in ("val", "test")
+    )
+    assert all(id.startswith("Test/") for id in (*val, *test))
+    zeros = [
+        id
+        for id in me.DoubleNMNIST(nmnist_root, split="val").archive.ids
+        if id.startswith("Test/0/")
+    ]
+    assert (list(val), list(test)) == (zeros[0::2], zeros[1::2])
+    train = me.DoubleNMNIST(nmnist_root, split="train").recording_ids(0)
+    assert all(id.startswith("Train/") for side in train for id in side)
+
+
+def test_novel_components_hold_their_own_digits_alone(nmnist_root: Path) -> None:
+    for split, digits in zip(SPLITS, ("0123", "456", "789"), strict=True):
+        dataset = me.DoubleNMNIST(nmnist_root, split=split, classes="novel-components")
+        assert {digit for c in dataset.classes for digit in c} == set(digits)
+        assert len(dataset) == len(digits) ** 2
+
+
+# --- published pairing ---------------------------------------------------------------------------------------------
+
+
+def published(root: Path, split: str, name: str = "double-nmnist") -> me.DoubleDataset:
+    return me.load(name, root, split=split, pairing="published")
+
+
+def test_published_pairing_draws_val_and_test_from_the_whole_test_folder(nmnist_root: Path) -> None:
+    val, test = published(nmnist_root, "val"), published(nmnist_root, "test")
+    assert val.n_recordings(0) == test.n_recordings(0) == (24, 24)
+    assert len(published(nmnist_root, "train").recording_ids(0)[0]) == 12
+
+
+def test_published_pairing_reads_asl_training_recordings_for_every_split(asl_root: Path) -> None:
+    pools = [published(asl_root, split, "double-asl-dvs").pool("a").tolist() for split in SPLITS]
+    assert pools[0] == pools[1] == pools[2]
+    assert me.DoubleASLDVS(asl_root, split="train").pool("a").tolist() == pools[0]
+
+
+def test_published_pairing_freezes_the_left_recording(nmnist_root: Path) -> None:
+    for split, lefts in (("train", {0}), ("test", {0, 1})):
+        dataset = published(nmnist_root, split)
+        samples = dataset.as_classification(pairs_per_class=1000, seed=0)
+        for index, c in enumerate(dataset.classes[:3]):
+            own = samples.samples[1000 * index : 1000 * (index + 1)]
+            pool = dataset.pool(c[0]).tolist()
+            assert {pool.index(left) for left, _ in own} == lefts
+
+
+def test_published_pairing_follows_the_index_arithmetic(nmnist_root: Path) -> None:
+    dataset = published(nmnist_root, "test")
+    c = dataset.classes[4]
+    left, right = dataset.pool(c[0]), dataset.pool(c[1])
+    expected = sorted((left[key // 892 % 24], right[key % 892 % 24]) for key in range(1000))
+    assert sorted(dataset.as_classification(1000, seed=3).samples[4000:5000]) == expected
+
+
+# --- archives and roots --------------------------------------------------------------------------------------------
+
+
+def test_root_is_a_folder_or_a_file(nmnist_root: Path) -> None:
+    by_folder, by_file = (
+        me.DoubleNMNIST(nmnist_root),
+        me.DoubleNMNIST(nmnist_root / "double-nmnist.h5"),
+    )
+    assert by_folder.fingerprint == by_file.fingerprint == by_folder.archive.fingerprint
+
+
+def test_a_missing_archive_names_the_two_commands(tmp_path: Path) -> None:
+    with pytest.raises(MissingError) as caught:
+        me.DoubleNMNIST(tmp_path / "data", split="test")
+    message = str(caught.value)
+    assert f"metaevents download nmnist --root {tmp_path / 'data'}" in message
+    assert f"metaevents build double-nmnist --root {tmp_path / 'data'}" in message
+    assert isinstance(caught.value, FileNotFoundError)
+
+
+def test_the_wrong_archive_is_refused(asl_root: Path) -> None:
+    with pytest.raises(
+        ArchiveError, match="is an archive of double-asl-dvs, expected double-nmnist"
+    ):
+        me.DoubleNMNIST(asl_root / "double-asl-dvs.h5")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "dev"}, "split='dev'; choose one of train, val, test"),
+        ({"pairing": "random"}, "choose one of all, published"),
+        ({"classes": "mine"}, "choose one of published, novel-components"),
+    ],
+)
+def test_unknown_options_are_refused(
+    nmnist_root: Path, options: dict[str, str], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        me.DoubleNMNIST(nmnist_root, **options)  # type: ignore[arg-type]
+
+
+def test_a_dataset_travels_to_another_process(test_split: me.DoubleNMNIST) -> None:
+    test_split.frames("47", 0, 0)
+    again = pickle.loads(pickle.dumps(test_split))
+    assert torch.equal(again.frames("47", 0, 0), test_split.frames("47", 0, 0))
+
+
+# --- the side file -------------------------------------------------------------------------------------------------
+
+
+def test_decoding_happens_once_and_is_shared(
+    nmnist_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "cache"))
+    code = f"import metaevents as me; me.DoubleNMNIST({str(nmnist_root)!r}).frames(0, 0, 0)"
+    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    ((folder, size),) = cache.side_files()
+    made = (folder / "cell").stat().st_mtime_ns
+    me.DoubleNMNIST(nmnist_root).frames(0, 0, 0)
+    assert (folder / "cell").stat().st_mtime_ns == made
+    assert cache.side_files(me.DoubleNMNIST(nmnist_root).fingerprint) == [(folder, size)]
+    assert cache.side_files("0" * 64) == []
+    assert cache.clear_cache() == size
+    assert cache.side_files() == []
+
+
+def test_a_damaged_side_file_is_made_anew(
+    nmnist_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path))
+    before = me.DoubleNMNIST(nmnist_root).frames(0, 0, 0)
+    ((folder, _),) = cache.side_files()
+    os.truncate(folder / "cell", 40)
+    assert torch.equal(me.DoubleNMNIST(nmnist_root).frames(0, 0, 0), before)
+
+
+def test_a_flipped_event_is_found_when_decoding(
+    nmnist_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    import h5py
+
+    from metaevents.archive.format import seal
+
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "cache"))
+    path = tmp_path / "double-nmnist.h5"
+    shutil.copy(nmnist_root / path.name, path)
+    with h5py.File(path, "r+") as file:
+        file["events/y"][7] ^= 1
+    seal(path)
+    with pytest.raises(ArchiveError, match="is corrupt"):
+        me.DoubleNMNIST(path).frames(0, 0, 0)
+    assert cache.side_files() == []
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_cache_is_no_obstacle(
+    nmnist_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").mkdir(mode=0o500)
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "cache"))
+    me.DoubleNMNIST(nmnist_root).frames(0, 0, 0)
+
+
+# --- classification ------------------------------------------------------------------------------------------------
+
+
+def test_classification_gives_different_pairs_of_every_class(test_split: me.DoubleNMNIST) -> None:
+    data = test_split.as_classification(pairs_per_class=7, seed=1)
+    assert len(data) == 140
+    frames, label = data[8]
+    assert (frames.shape, label) == ((100, 2, 16, 32), 1)
+    assert len(set(data.samples)) == 140
+    left, right = data.ids(8)
+    place = [
+        side.index(id) for side, id in zip(test_split.recording_ids(1), (left, right), strict=True)
+    ]
+    assert torch.equal(frames, test_split.frames(1, *place))
+    loader = torch.utils.data.DataLoader(data, batch_size=20)  # type: ignore[arg-type, var-annotated]
+    assert next(iter(loader))[0].shape == (20, 100, 2, 16, 32)
+
+
+def test_classification_is_a_function_of_the_seed(test_split: me.DoubleNMNIST) -> None:
+    first, same, other = (test_split.as_classification(5, seed).samples for seed in (1, 1, 2))
+    assert first == same != other
+
+
+def test_classification_never_pairs_a_recording_with_itself(test_split: me.DoubleNMNIST) -> None:
+    data = test_split.as_classification(pairs_per_class=12 * 11, seed=0)
+    assert all(len(set(sample)) == 2 for sample in data.samples)
+    with pytest.raises(
+        UsageError, match=r"class '55' has 132 different samples, got pairs_per_class=133"
+    ):
+        test_split.as_classification(12 * 11 + 1, seed=0)
+
+
+# --- compositions of a user's own ----------------------------------------------------------------------------------
+
+
+def test_triple_nmnist_from_the_same_archive(nmnist_folder: Path, nmnist_root: Path) -> None:
+    dataset = me.compose(
+        nmnist_root / "double-nmnist.h5",
+        arity=3,
+        split="test",
+        splits={"train": ["012"], "test": ["357", "335"]},
+        crop=(32, 32),
+        downsample=2,
+    )
+    assert dataset.classes == ("335", "357")
+    assert dataset.frame_shape == (100, 2, 16, 48)
+    assert dataset.n_recordings("357") == (12, 12, 12)
+    double = me.DoubleNMNIST(nmnist_root, split="test", pairing="all")
+    triple = dataset.frames("357", 4, 5, 6)
+    for side, (digit, place) in enumerate(zip("357", (4, 5, 6), strict=True)):
+        recording = int(double.pool(digit)[place])
+        part = double.stack_frames([(recording, recording)])[0][..., :16]
+        assert torch.equal(triple[..., 16 * side : 16 * side + 16], part)
+    assert len(dataset.events("335", 0, 1, 2)) == int(dataset.frames("335", 0, 1, 2).sum())
+    episode = me.EpisodeLoader(dataset, ways=2, shots=1, queries=3)[0]
+    assert episode.query_x.shape == (6, 100, 2, 16, 48)
+    with pytest.raises(UsageError, match="3 sides, got 2 indices"):
+        dataset.frames("357", 0, 1)
+
+
+def test_a_source_of_ones_own_is_archived_and_composed(tmp_path: Path) -> None:
+    pairs = [(random_events(i, 40, 128, 128), i % 2) for i in range(40)]
+    source = DatasetSource(
+        pairs, sensor_size=(128, 128, 2), labels=("wave", "clap"), name="gestures"
+    )
+    options: dict[str, Any] = {
+        "root": tmp_path,
+        "downsample": 8,
+        "window_us": 200_000,
+        "bins": 20,
+        "name": "double-gestures",
+    }
+    train = me.compose(source, split="train", **options)
+    assert train.classes == ("clap-clap", "clap-wave", "wave-clap", "wave-wave")
+    assert train.frame_shape == (20, 2, 16, 32)
+    assert isinstance(train, me.DoubleDataset)
+    assert (tmp_path / "double-gestures.h5").exists()
+    test = me.compose(source, split="test", **options)
+    assert not set(train.recording_ids(0)[0]) & set(test.recording_ids(0)[0])
+    assert test.fingerprint == train.fingerprint
+    assert me.EpisodeLoader(train, ways=4, shots=2, queries=3)[0].support_x.shape == (
+        8,
+        20,
+        2,
+        16,
+        32,
+    )
+    reopened = me.compose(
+        tmp_path / "double-gestures.h5", split="test", **{**options, "root": None}
+    )
+    assert reopened.fingerprint == test.fingerprint
+
+
+def test_a_custom_partition_is_kept(nmnist_folder: Path, tmp_path: Path) -> None:
+    dataset = me.compose(
+        NMNIST(nmnist_folder),
+        root=tmp_path,
+        split="val",
+        partition=lambda ref, i, n: "val" if i < 3 else "train",
+    )
+    assert dataset.n_recordings("00") == (6, 6)  # three from each official folder
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"splits": {"train": ["0"]}}, "class '0' of the train split is not 2 of the labels"),
+        ({"splits": {"train": ["00", "00"]}}, "names a class twice"),
+        ({"splits": {"dev": ["00"]}}, "splits has the keys dev"),
+        ({"arity": 0}, "below 1"),
+        ({"downsample": 5}, "cannot be divided by 5"),
+        ({"window_us": 200_000}, "keeps 100000 us a recording"),
+        ({"partition": "blocks-60-20-20"}, "which has its own"),
+        ({"split": "dev"}, "split='dev'"),
+    ],
+)
+def test_impossible_compositions_are_refused(
+    nmnist_root: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError if "keeps" not in message else ArchiveError, match=message):
+        me.compose(nmnist_root / "double-nmnist.h5", **options)
+
+
+def test_recordings_need_a_root_and_a_known_rule(nmnist_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no root"):
+        me.compose(NMNIST(nmnist_folder))
+    with pytest.raises(UsageError, match="choose one of official-folders, blocks-60-20-20"):
+        me.compose(NMNIST(nmnist_folder), root=tmp_path, partition="thirds")
+
+
+def test_another_source_under_the_same_name_is_refused(tmp_path: Path) -> None:
+    path = busy_root(tmp_path)
+    other = DatasetSource(
+        [(random_events(0, 5, 4, 4), "a")], sensor_size=(4, 4), labels="ab", name="other"
+    )
+    with pytest.raises(UsageError, match="holds other recordings"):
+        me.compose(other, root=tmp_path, name=path.stem)
+
+
+def test_a_reduced_archive_says_what_is_missing(tmp_path: Path) -> None:
+    folder = write_nmnist(tmp_path / "raw", 4, 4, digits="0123456")
+    build_archive("double-nmnist", tmp_path / "double-nmnist.h5", NMNIST(folder))
+    dataset = me.DoubleNMNIST(tmp_path, split="test")
+    assert dataset.n_recordings("47") == (2, 0)
+    with pytest.raises(UsageError, match="no recording of '7' for the test split"):
+        dataset.frames("47", 0, 0)
+    with pytest.raises(
+        UsageError, match=r"'17' has \(2, 0\).*build the archive from more recordings"
+    ):
+        me.EpisodeLoader(dataset, ways=5, shots=1, queries=1)
+    assert me.EpisodeLoader(
+        me.DoubleNMNIST(tmp_path, classes="novel-components"), ways=5, shots=1, queries=1
+    )[0]
