@@ -1,7 +1,8 @@
-"""Reference models for metaevents: SNN-MAML, its first-order form, CNN-MAML and transfer learning.
+"""Reference models for metaevents: SNN-MAML, first-order MAML, CNN-MAML and transfer learning.
 
-After Stewart and Neftci 2022, "Meta-learning spiking neural networks with surrogate gradient descent", doi
-10.1088/2634-4386/ac8828. `load` gives a trained one; `python -m baselines` trains and scores them.
+After Stewart and Neftci 2022, "Meta-learning spiking neural networks with surrogate gradient
+descent", doi 10.1088/2634-4386/ac8828. `load` returns a trained model as a learner for
+`metaevents.evaluate`; `python -m baselines` trains, evaluates and reproduces.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ __all__ = ["load"]
 
 
 def __getattr__(name: str) -> Any:
+    """Import `load` when it is first used, since it needs torch."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from baselines.learners import load

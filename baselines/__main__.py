@@ -1,4 +1,4 @@
-"""`python -m baselines`."""
+"""Run the command line: `python -m baselines`."""
 
 from __future__ import annotations
 

@@ -1,79 +1,118 @@
-"""The command line `python -m baselines`, also the console script `metaevents-baselines`."""
+"""The command line `python -m baselines`, also the console script `metaevents-baselines`.
+
+Commands import what they need when they run, so that `--help` is quick.
+"""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from baselines.config import MODELS, RECIPES, RunConfig, recipe
+from baselines.experiments.names import EXPERIMENT_MODULES
 from metaevents._version import __version__
-from metaevents.cli.base import Command, Parser, json_flag, print_json, run_chosen
+from metaevents.cli.base import (
+    MAX_SEED,
+    Command,
+    Parser,
+    archive_option,
+    command_line,
+    finite_number,
+    json_flag,
+    path_argument,
+    print_json,
+    run_cli,
+    text_path_argument,
+    whole_number,
+)
 from metaevents.cli.benchmark import METHOD_OPTIONS, evaluate_and_write, evaluation_arguments
+from metaevents.errors import UsageError
+from metaevents.specs import CLASS_SPLITS, PAIRINGS
 
 if TYPE_CHECKING:
     from baselines.learners import Baseline
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command.
+
+    Args:
+        arguments: Words of the command line; `sys.argv[1:]` if None.
+
+    Returns:
+        The exit status.
+    """
     parser = Parser(
         prog="python -m baselines",
-        description="The reference models of metaevents: train them, score them.",
+        description="The reference models of metaevents: train, evaluate, reproduce.",
     )
     parser.add_argument("--version", action="version", version=f"metaevents {__version__}")
-    return run_chosen(parser, _commands(), arguments)
+    return run_cli(parser, commands(), arguments)
 
 
-def _commands() -> Iterable[Command]:
-    yield from (
-        Command("train", "train a baseline on an archive's train split", _train_arguments, _train),
-        Command(
-            "evaluate",
-            "score a trained baseline and write a leaderboard entry",
-            _evaluate_arguments,
-            _evaluate,
-        ),
-        Command("reproduce", "the paper's tables and figures", _reproduce_arguments, _reproduce),
-        Command(
-            "publish",
-            "put a run's weights where `baselines.load` finds them",
-            _publish_arguments,
-            _publish,
-        ),
-        Command("cards", "write the cards of the weights that ship", _cards_arguments, _cards),
+def commands() -> Iterable[Command]:
+    """Return all commands, in the order of `--help`."""
+    yield Command(
+        "train", "train a baseline on the train split of an archive", _train_arguments, _train
+    )
+    yield Command(
+        "evaluate",
+        "evaluate a trained baseline and write a leaderboard entry",
+        _evaluate_arguments,
+        _evaluate,
+    )
+    yield Command(
+        "reproduce", "reproduce the paper's tables and figures", _reproduce_arguments, _reproduce
+    )
+    yield Command(
+        "publish",
+        "copy the weights of a run to where `baselines.load` finds them",
+        _publish_arguments,
+        _publish,
+    )
+    yield Command(
+        "cards", "write the model cards and the table of results", _cards_arguments, _cards
     )
 
 
-# --- train -----------------------------------------------------------------------------------------------------------------
-
-_CHOSEN_ELSEWHERE = ("model", "recipe", "dataset")
-
-
-def _train_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", choices=tuple(MODELS), help="which baseline")
-    parser.add_argument(
-        "--archive",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="the archive, or the folder that holds it",
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the run's folder")
-    parser.add_argument(
-        "--resume", action="store_true", help="go on with the run in the folder, if there is one"
-    )
-    parser.add_argument(
-        "--start-from",
-        type=Path,
-        metavar="RUN",
-        help="weights to take the body of, in place of pre-training",
-    )
+def _device_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--device`."""
     parser.add_argument(
         "--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1 ..."
     )
+
+
+# --- train ---------------------------------------------------------------------------------------
+
+_WITHOUT_OPTION = ("model", "recipe", "dataset")  # fields that other arguments choose
+
+# Type of a configuration field -> settings of its option. `RunConfig` checks the values.
+_FIELD_TYPES: Mapping[type, dict[str, Any]] = {
+    int: {"type": whole_number(0, MAX_SEED), "metavar": "N"},
+    float: {"type": finite_number, "metavar": "X"},
+    str: {"type": str, "metavar": "NAME"},
+}
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", choices=tuple(MODELS), help="name of the baseline")
+    archive_option(parser)
+    parser.add_argument(
+        "--out", type=path_argument, required=True, metavar="DIR", help="the run's folder"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the run in the folder, if there is one"
+    )
+    parser.add_argument(
+        "--start-from",
+        type=path_argument,
+        metavar="RUN",
+        help="start from the convolutions of these weights, in place of pre-training",
+    )
+    _device_option(parser)
     parser.add_argument(
         "--tensorboard",
         action="store_true",
@@ -81,144 +120,156 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     )
     recipes = sorted({name for table in RECIPES.values() for name in table})
     parser.add_argument(
-        "--recipe",
-        default="best",
-        choices=recipes,
-        help="the configuration to start from (default: best)",
+        "--recipe", default="best", choices=recipes, help="named configuration (default: best)"
     )
     json_flag(parser)
-    group = parser.add_argument_group("in place of the recipe's")
+    group = parser.add_argument_group("fields of the configuration, in place of the recipe's")
     for field in fields(RunConfig):
-        if field.name in _CHOSEN_ELSEWHERE:
+        if field.name in _WITHOUT_OPTION:
             continue
-        option: Any = f"--{field.name.replace('_', '-')}"
+        option = f"--{field.name.replace('_', '-')}"
         default: Any = field.default
-        help: Any = field.metadata["help"]
+        settings: dict[str, Any] = {"help": field.metadata["help"]}
         if isinstance(default, bool):
-            group.add_argument(
-                option, action=argparse.BooleanOptionalAction, default=None, help=help
-            )
+            settings |= {"action": argparse.BooleanOptionalAction, "default": None}
         elif isinstance(default, tuple):
-            group.add_argument(option, type=int, nargs="+", metavar="N", help=help)
+            settings |= {"type": whole_number(0), "nargs": "+", "metavar": "N"}
         else:
-            metavar = {int: "N", float: "X"}.get(type(default), "NAME")
-            group.add_argument(option, type=type(default), metavar=metavar, help=help)
+            settings |= _FIELD_TYPES[type(default)]
+        group.add_argument(option, **settings)
 
 
 def _train(args: argparse.Namespace) -> None:
-    from baselines.training.loop import archive_dataset, train
+    from baselines.training.loop import train
+    from metaevents.datasets import archive_dataset
+    from metaevents.distributed import is_first_process
+    from metaevents.files import require_writable_folder
 
-    changes = {field.name: getattr(args, field.name, None) for field in fields(RunConfig)}
+    is_first_process()  # refuses an environment that announces an impossible group
+    require_writable_folder(args.out)  # checked before the work, which takes long
+    given = {field.name: getattr(args, field.name, None) for field in fields(RunConfig)}
     changes = {
         name: value
-        for name, value in changes.items()
-        if value is not None and name not in _CHOSEN_ELSEWHERE
+        for name, value in given.items()
+        if value is not None and name not in _WITHOUT_OPTION
     }
     config = recipe(args.model, args.recipe, dataset=archive_dataset(args.archive), **changes)
-    options = {
-        "resume": args.resume,
-        "start_from": args.start_from,
-        "device": args.device,
-        "tensorboard": args.tensorboard,
-    }
-    result = train(config, args.archive, args.out, **options)
-    if result is None:
+    result = train(
+        config,
+        args.archive,
+        args.out,
+        start_from=args.start_from,
+        resume=args.resume,
+        device=args.device,
+        tensorboard=args.tensorboard,
+    )
+    if result is None:  # not the first process
         return
     if args.json:
         print_json(result)
         return
     print(
-        f"{result['weights']}: step {result['step']}, {result['val_accuracy']:.1%} on validation episodes"
+        f"{result['weights']}: step {result['step']}, validation accuracy "
+        f"{result['val_accuracy']:.1%}"
     )
 
 
-# --- evaluate --------------------------------------------------------------------------------------------------------------
+# --- evaluate ------------------------------------------------------------------------------------
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "weights", metavar="RUN", nargs="+",
-        help="a run's folder, a weights file, or a baseline that ships (snn-maml ...); several are trainings of one method",
-    )  # fmt: skip
+        "weights",
+        type=_weights_argument,
+        metavar="RUN",
+        nargs="+",
+        help="a run's folder, a weights file or a baseline of the release (snn-maml ...); several "
+        "are trainings of one method with different seeds",
+    )
     evaluation_arguments(parser)
     parser.add_argument(
         "--ways",
-        type=int,
+        type=whole_number(2),
         metavar="N",
-        help="which of the weights that ship; the protocol's by default",
+        help="ways of the baseline of the release; the protocol's by default",
     )
     parser.add_argument(
         "--recipe",
         default="best",
         metavar="NAME",
-        help="which of the weights that ship (default: best)",
+        help="recipe of the baseline of the release (default: best)",
     )
-    parser.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda ..."
-    )
+    _device_option(parser)
     parser.add_argument(
         "--force",
         action="store_true",
-        help="also on data that the weights have seen; the report is marked",
+        help="evaluate also on data that the weights have seen; the report is then marked",
     )
 
 
+def _weights_argument(text: str) -> str:
+    """The name of a baseline as it is; the path of a run or of weights with `~` expanded."""
+    return text if text in MODELS else str(text_path_argument(text))
+
+
 def _evaluate(args: argparse.Namespace) -> None:
-    import os
     import platform
 
     import torch
 
     from baselines.learners import load
-    from baselines.training.loop import pick_device
     from metaevents.benchmark.protocols import bind
+    from metaevents.benchmark.report import check_method
     from metaevents.datasets import ComposedDataset
+    from metaevents.distributed import available_processors, pick_device
 
     device = pick_device(args.device)
     given = {name: value for name in METHOD_OPTIONS if (value := getattr(args, name)) is not None}
-    on = (
+    check_method(given)
+    processor = (
         torch.cuda.get_device_name(device)
         if device.type == "cuda"
         else f"torch on {torch.get_num_threads()} thread(s)"
     )
-    method: dict[str, Any] = {"hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}; {on}"}
+    hardware = f"{available_processors()} CPU cores, {platform.machine()}; {processor}"
+    method: dict[str, Any] = {"hardware": hardware}
 
     def make(dataset: ComposedDataset) -> list[Baseline]:
+        """Return the learners, and complete the method fields of the entry."""
         ways = args.ways or bind(args.protocol, dataset, args.episodes, args.queries).ways
-        which: dict[str, Any] = {
-            "classes": dataset.class_split,
-            "ways": ways,
-            "recipe": args.recipe,
-        }
-        loaded = [
-            load(each, dataset.name, **which, device=str(device), force=args.force)
-            for each in args.weights
+        learners = [
+            load(
+                name,
+                dataset.name,
+                classes=dataset.class_split,
+                ways=ways,
+                recipe=args.recipe,
+                device=str(device),
+                force=args.force,
+            )
+            for name in args.weights
         ]
-        method.update({**described(loaded), **given})
-        return loaded
+        method.update({**_method_fields(learners), **given})
+        return learners
 
     words = ["python", "-m", "baselines", "evaluate", *args.weights]
-    words += [
-        *(["--recipe", args.recipe] if args.recipe != "best" else []),
-        *(["--force"] if args.force else []),
-    ]
+    words += ["--recipe", args.recipe] if args.recipe != "best" else []
+    words += ["--force"] if args.force else []
     evaluate_and_write(args, make, f"baselines:{args.weights[0]}", words, method)
 
 
-def described(learners: Sequence[Baseline]) -> dict[str, Any]:
-    """The method fields of an entry over one or several trainings of a baseline."""
+def _method_fields(learners: Sequence[Baseline]) -> dict[str, Any]:
+    """Return the method fields of an entry about one or several trainings of a baseline."""
     config, record = learners[0].config, learners[0].record
     recordings, classes = len(record.trained.recordings), len(record.trained.classes)
-    method = (
-        f"{config.steps} outer steps of {config.meta_batch_size} task(s), {config.ways}-way {config.shots}-shot"
+    training = (
+        f"{config.steps} outer steps of {config.meta_batch_size} task(s), "
+        f"{config.ways}-way {config.shots}-shot"
         if config.kind.method == "maml"
         else f"{config.steps} supervised steps of {config.batch_size} samples"
     )
-    start = (
-        f" after {config.pretrain_steps} steps of supervised pre-training"
-        if config.pretrain_steps
-        else ""
-    )
+    if config.pretrain_steps:
+        training += f" after {config.pretrain_steps} steps of supervised pre-training"
     seeds = ", ".join(str(learner.config.seed) for learner in learners)
     steps = ", ".join(str(learner.record.step) for learner in learners)
     return {
@@ -228,69 +279,26 @@ def described(learners: Sequence[Baseline]) -> dict[str, Any]:
         "code": "metaevents",
         "commit": __version__,
         "other_data": "none",
-        "notes": f"Recipe {config.recipe!r}, seed {seeds}: {method}{start}; trained on {recordings:,} recordings of {classes} "
-        f"classes ({record.source}); chosen at step {steps} on validation episodes.",
+        "notes": f"Recipe {config.recipe!r}, seed {seeds}: {training}; trained on "
+        f"{recordings:,} recordings of {classes} classes ({record.source}); chosen at step {steps} "
+        "on validation episodes.",
     }
 
 
-# --- publish, cards --------------------------------------------------------------------------------------------------------
-
-
-def _publish_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
-    parser.add_argument(
-        "--archive",
-        type=Path,
-        metavar="FILE",
-        help="choose the inner steps at test on its val split first",
-    )
-    parser.add_argument("--to", type=Path, metavar="DIR", help="another folder")
-
-
-def _publish(args: argparse.Namespace) -> None:
-    from baselines.publish import publish
-
-    print(f"{publish(args.run, args.archive, args.to)}: written")
-
-
-def _cards_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--cards",
-        type=Path,
-        default=Path("cards"),
-        metavar="DIR",
-        help="folder of the cards (default: cards)",
-    )
-    parser.add_argument(
-        "--check",
-        action="store_true",
-        help="write nothing; fail if the cards are not what would be written",
-    )
-
-
-def _cards(args: argparse.Namespace) -> None:
-    from baselines.model_cards import check, write
-
-    for path in (check if args.check else write)(args.cards):
-        print(f"{path}: {'as it should be' if args.check else 'written'}")
-
-
-# --- reproduce -------------------------------------------------------------------------------------------------------------
-
-_EXPERIMENTS = ("table2", "fig3", "fig4", "table3", "fig5", "fig6", "quantization", "plasticity")
+# --- reproduce -----------------------------------------------------------------------------------
 
 
 def _reproduce_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("experiment", choices=(*_EXPERIMENTS, "all"), help="which table or figure")
     parser.add_argument(
-        "--archive",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="the archive, or the folder that holds it",
+        "experiment", choices=(*EXPERIMENT_MODULES, "all"), help="which table or figure"
     )
+    archive_option(parser, text_path_argument)
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="where tables, figures and runs go"
+        "--out",
+        type=text_path_argument,
+        required=True,
+        metavar="DIR",
+        help="folder for results (DATASET/CLASSES/PAIRING/), trained runs and cached results",
     )
     parser.add_argument(
         "--budget",
@@ -300,56 +308,100 @@ def _reproduce_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--runs",
-        type=Path,
+        type=text_path_argument,
         nargs="+",
         default=[],
         metavar="DIR",
-        help="trained runs to use, matched by their configuration; what is missing is trained",
+        help="trained runs to use if their configuration fits; missing ones are trained",
     )
     parser.add_argument(
-        "--pairing", choices=("all", "published"), default="all", help="of runs and episodes"
+        "--pairing", choices=PAIRINGS, default="all", help="pairing of runs and episodes"
     )
+    parser.add_argument("--classes", choices=CLASS_SPLITS, default="published", help="class split")
     parser.add_argument(
-        "--classes",
-        choices=("published", "novel-components"),
-        default="published",
-        help="class split",
-    )
-    parser.add_argument(
-        "--episodes", type=int, metavar="N", help="episodes of a trial, in place of the budget's"
+        "--episodes",
+        type=whole_number(1),
+        metavar="N",
+        help="episodes per trial, in place of the budget's",
     )
     parser.add_argument(
         "--tuning",
-        type=int,
+        type=whole_number(0),
         metavar="N",
-        help="outer steps where an experiment trains a run further, in place of the budget's",
+        help="outer steps for experiments that train a run further, in place of the budget's",
     )
-    parser.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda ..."
-    )
+    _device_option(parser)
     json_flag(parser)
 
 
 def _reproduce(args: argparse.Namespace) -> None:
-    import shlex
+    from baselines.experiments.reproduction import reproduce
+    from metaevents.distributed import launched_process
+    from metaevents.files import require_writable_folder
 
-    from baselines.experiments import reproduce
-
-    options = ("budget", "pairing", "classes", "episodes", "tuning", "device")
-    given = {name: getattr(args, name) for name in options}
-    words = [
-        "--archive",
-        args.archive,
-        "--out",
-        args.out,
-        *(["--runs", *args.runs] if args.runs else []),
-    ]
-    for name, value in given.items():
+    if launched_process() is not None:
+        raise UsageError(
+            "WORLD_SIZE announces several processes, but `reproduce` runs in one; unset WORLD_SIZE"
+        )
+    require_writable_folder(args.out)  # checked before the work, which takes long
+    names = ("budget", "pairing", "classes", "episodes", "tuning", "device")
+    options = {name: getattr(args, name) for name in names}
+    words = ["--archive", args.archive, "--out", args.out]
+    words += ["--runs", *args.runs] if args.runs else []
+    for name, value in options.items():
         words += [f"--{name}", value] if value is not None else []
-    for name in _EXPERIMENTS if args.experiment == "all" else (args.experiment,):
-        command = shlex.join(map(str, ["python", "-m", "baselines", "reproduce", name, *words]))
-        paths = reproduce(name, args.archive, args.out, runs=args.runs, command=command, **given)
+    experiments = tuple(EXPERIMENT_MODULES) if args.experiment == "all" else (args.experiment,)
+    for name in experiments:
+        command = command_line("python", "-m", "baselines", "reproduce", name, *words)
+        paths = reproduce(name, args.archive, args.out, runs=args.runs, command=command, **options)
         if args.json:
             print_json({"experiment": name, "files": [str(path) for path in paths]})
             continue
         print(next(path for path in paths if path.suffix == ".md").read_text("utf-8"))
+
+
+# --- publish, cards ------------------------------------------------------------------------------
+
+
+def _publish_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=path_argument, metavar="RUN", help="the run's folder")
+    parser.add_argument(
+        "--archive",
+        type=path_argument,
+        metavar="FILE",
+        help="select the inner steps at test on the val split of this archive first",
+    )
+    parser.add_argument(
+        "--to", type=path_argument, metavar="DIR", help="another folder to write to"
+    )
+
+
+def _publish(args: argparse.Namespace) -> None:
+    from baselines.publish import publish
+    from metaevents.files import require_writable_folder
+
+    if args.to:
+        require_writable_folder(args.to)
+    print(f"{publish(args.run, args.archive, args.to)}: written")
+
+
+def _cards_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cards",
+        type=path_argument,
+        default=Path("cards"),
+        metavar="DIR",
+        help="folder of the cards (default: cards)",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing; fail if a card is out of date",
+    )
+
+
+def _cards(args: argparse.Namespace) -> None:
+    from baselines.model_cards import check, write
+
+    for path in (check if args.check else write)(args.cards):
+        print(f"{path}: {'up to date' if args.check else 'written'}")

@@ -1,85 +1,117 @@
-"""Trained baselines as learners for `metaevents.evaluate`, from a run's folder, a weights file or the weights that ship.
+"""Trained baselines as learners for `metaevents.evaluate`.
 
-A learner knows what its weights were trained on: it refuses a test that overlaps with that, or, forced, says so in the
-report. Training is for `training`.
+Weights come from a run's folder, a weights file or the release. A learner refuses a test that
+overlaps with what its weights were trained on; if forced, it marks the report. Training is left to
+`baselines.training`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from importlib import resources
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from baselines.config import MODELS, RunConfig
+from baselines.inference_mode import leaves_inference_mode
 from baselines.maml import MAML
-from baselines.networks import ConvNet, SpikingNet
+from baselines.models import build_maml, build_network, build_transfer
 from baselines.provenance import Record
 from baselines.transfer import Transfer
-from baselines.weights_file import Weights, fill, read_weights
+from baselines.weights_file import Weights, fill, read_weights, weights_path
 from metaevents.datasets import ComposedDataset
+from metaevents.distributed import pick_device
 from metaevents.errors import MissingError, UsageError
 from metaevents.files import PathLike
 
-SHIPPED = Path(__file__).parent / "weights"
+SHIPPED: Any = resources.files("baselines") / "weights"
+"""Folder of the weights that the release contains: a `Path`, unless the package is in a zip."""
 
 
 class Baseline:
     """A trained model as a learner.
 
+    Args:
+        model: What learns.
+        config: How it was trained.
+        record: What it was trained and selected on.
+        force: Accept a test that the weights have seen, and mark the report.
+
     Attributes:
-        model: the module that learns: `MAML` or `Transfer`.
-        config, record: how it was trained, and on what.
-        representation, layout, dtype, device: how it wants its input.
+        model: What learns.
+        config: How it was trained.
+        record: What it was trained and selected on.
+        representation: "frames" or "sum": what it takes.
+        layout: Order of the axes that it takes.
+        dtype: Type of the numbers that it takes.
     """
 
     def __init__(
         self, model: MAML | Transfer, config: RunConfig, record: Record, force: bool = False
     ) -> None:
         self.model, self.config, self.record, self._force = model, config, record, force
-        self.representation, self.layout, self.dtype = (
-            model.representation,
-            model.layout,
-            model.dtype,
-        )
+        self.representation = model.representation
+        self.layout = model.layout
+        self.dtype = model.dtype
 
     @property
     def device(self) -> torch.device:
+        """Where it computes."""
         return self.model.device
 
     def adapt(self, support_x: Tensor, support_y: Tensor, ways: int) -> Callable[[Tensor], Tensor]:
-        """Learn from support samples [n, ...] and labels [n]: a function of queries [m, ...] -> logits [m, ways]."""
+        """Learn from a support set.
+
+        Args:
+            support_x: Support samples [n, ...].
+            support_y: Labels [n] int64 in 0 .. ways - 1.
+            ways: Number of classes.
+
+        Returns:
+            A function of queries [m, ...] that returns logits [m, ways].
+
+        Raises:
+            UsageError: A MAML network has another number of outputs than `ways`.
+        """
         return self.model.adapt(support_x, support_y, ways)
 
-    def parameters(self) -> Any:
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Return the parameters, which the report counts."""
         return self.model.parameters()
 
     def seen(self) -> dict[str, Any]:
-        """What an entry says of the weights' past."""
+        """Return what an entry says of the training: the record's summary and the configuration."""
         return {**self.record.summary(), "config": self.config.to_dict()}
 
     def overlap(self, dataset: ComposedDataset) -> str | None:
-        """What of a test the weights have seen; None for nothing.
+        """Return what of a test split the weights have seen.
 
-        With pairing "published" the test draws from recordings that validation draws from, by its definition; weights chosen
-        on validation are marked there and not refused.
+        With pairing "published" the test draws from recordings of the val split, by its definition.
+        Weights that were selected on the val split are therefore marked there, not refused.
+
+        Args:
+            dataset: The test split.
+
+        Returns:
+            Phrases joined by "; ", or None if the weights have seen nothing of it.
 
         Raises:
-            UsageError: there is overlap, and the learner was not loaded with `force`.
+            UsageError: There is overlap, and the learner was not loaded with `force`.
         """
-        found = self.record.overlap(dataset)
+        phrases = self.record.overlap(dataset)
         by_definition = dataset.pairing == "published" and all(
-            "to choose" in phrase for phrase in found
+            "to choose" in phrase for phrase in phrases
         )
-        if found and not self._force and not by_definition:
+        if phrases and not self._force and not by_definition:
             raise UsageError(
-                f"the weights have seen the {dataset.split} split of {dataset.name} ({dataset.class_split}, pairing "
-                f"{dataset.pairing}): {'; '.join(found)}; train with classes={dataset.class_split!r}, or force it, and the "
-                "report is marked"
+                f"the weights have seen the {dataset.split} split of {dataset.name} "
+                f"({dataset.class_split}, pairing {dataset.pairing}): {'; '.join(phrases)}; train "
+                f"with classes={dataset.class_split!r}, or force the evaluation, which marks the "
+                "report"
             )
-        return "; ".join(found) or None
+        return "; ".join(phrases) or None
 
 
 def load(
@@ -92,48 +124,74 @@ def load(
     device: str = "cpu",
     force: bool = False,
 ) -> Baseline:
-    """A trained baseline, ready for `metaevents.evaluate`.
+    """Load a trained baseline for `metaevents.evaluate`.
+
+    The options `dataset`, `classes`, `ways` and `recipe` select among the weights that the release
+    contains. They are not used for folders and files. Transfer learning takes any number of ways.
 
     Args:
-        name: a baseline whose weights ship ("snn-maml"), a run's folder, or a weights file.
-        dataset, classes, ways, recipe: which of the weights that ship; not asked of folders and files. Transfer learning takes
-            any number of ways.
-        device: where it computes.
-        force: evaluate also on what the weights have seen; the report is then marked.
+        name: A baseline of the release ("snn-maml"), a run's folder, or a weights file.
+        dataset: Name of the dataset.
+        classes: Class split.
+        ways: Number of classes per episode.
+        recipe: Name of the configuration.
+        device: Where it computes.
+        force: Evaluate also on what the weights have seen; the report is then marked.
+
+    Returns:
+        The learner.
 
     Raises:
-        MissingError: nothing of that name; says what there is.
-        UsageError: a file that is not one of ours, or of another architecture.
+        MissingError: There are no such weights; the message lists those of the release.
+        UsageError: The file has no record of its training, or is of another architecture.
+
+    Example:
+        >>> learner = load("snn-maml", dataset="double-nmnist")
+        >>> learner.config.inner_steps
+        1
     """
-    if str(name) in MODELS:
-        path = SHIPPED / RunConfig(str(name), recipe, dataset, classes=classes, ways=ways).file_name
-        if not path.is_file():
-            there = sorted(
-                file.name.removesuffix(".safetensors") for file in SHIPPED.glob("*.safetensors")
-            )
-            raise MissingError(
-                f"no weights of {name} ({recipe}) for {dataset}, classes {classes}, {ways} ways ship with this release; it has "
-                f"{', '.join(there) or 'none'}; train some with `python -m baselines train {name}`"
-            )
-    else:
-        path = Path(name).expanduser()
-        path = path / "best.safetensors" if path.is_dir() else path
-    return from_weights(read_weights(path), path, device=device, force=force)
+    if str(name) not in MODELS:
+        path = weights_path(name)
+        return from_weights(read_weights(path), path, device=device, force=force)
+    shipped = SHIPPED / RunConfig(str(name), recipe, dataset, classes=classes, ways=ways).file_name
+    if not shipped.is_file():
+        files = SHIPPED.iterdir() if SHIPPED.is_dir() else ()
+        available = sorted(
+            file.name.removesuffix(".safetensors")
+            for file in files
+            if file.name.endswith(".safetensors")
+        )
+        raise MissingError(
+            f"this release has no weights of {name} ({recipe}) for {dataset}, classes "
+            f"{classes}, {ways} ways; it has {', '.join(available) or 'none'}; train your own "
+            f"with `python -m baselines train {name}`"
+        )
+    with resources.as_file(shipped) as path:
+        return from_weights(read_weights(path), path, device=device, force=force)
 
 
+@leaves_inference_mode
 def from_weights(
     weights: Weights, path: PathLike, *, device: str = "cpu", force: bool = False
 ) -> Baseline:
-    """The learner that has these weights; `path` is for messages."""
+    """Return the learner that has these weights.
+
+    Args:
+        weights: The weights.
+        path: Where they come from, for messages.
+        device: Where the learner computes.
+        force: Evaluate also on what the weights have seen; the report is then marked.
+
+    Raises:
+        UsageError: The tensors do not fit the configuration, or there is no such device.
+    """
     config, record = weights.config, weights.record
+    place = pick_device(str(device))
     if config.kind.method == "maml":
-        maml = config.meta_learner(config.network(record.frame_shape))
-        fill(maml, weights, path)
-        return Baseline(maml.to(device), config, record, force)
-    net = config.network(record.frame_shape, ways=len(weights.tensors["head.bias"]))
-    fill(net, weights, path)
-    return Baseline(transfer_learner(config, net.to(device)), config, record, force)
-
-
-def transfer_learner(config: RunConfig, net: SpikingNet | ConvNet) -> Transfer:
-    return Transfer(net, config.head_steps, config.head_lr, config.head_weight_decay)
+        maml = build_maml(config, build_network(config, record.frame_shape, device="meta"))
+        fill(maml.to_empty(device=place), weights, path)
+        return Baseline(maml, config, record, force)
+    ways = len(weights.tensors["head.bias"]) if "head.bias" in weights.tensors else None
+    net = build_network(config, record.frame_shape, ways, device="meta")
+    fill(net.to_empty(device=place), weights, path)
+    return Baseline(build_transfer(config, net), config, record, force)

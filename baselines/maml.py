@@ -1,50 +1,84 @@
-"""Model-agnostic meta-learning (Finn et al. 2017) of any network that takes its parameters from outside.
+"""Model-agnostic meta-learning (MAML, Finn et al. 2017) of a network with explicit parameters.
 
-`adapt` is the inner loop as plain function application, parameters in and parameters out; `meta_gradient` differentiates the
-query loss through it. `MAML` joins a network with its options: it trains by `accumulate` and any optimizer, and is a
-learner for `metaevents.evaluate`. Episodes, epochs and checkpoints are for `training`.
+`adapt` is the inner loop as a function from parameters to parameters. `meta_gradient`
+differentiates the query loss through it. `MAML` joins a network with the options of its inner loop:
+`MAML.accumulate` computes gradients for any optimizer, and `MAML.adapt` makes it a learner for
+`metaevents.evaluate`.
+
+The training loop, validation and checkpoints are left to `training`. Other inner losses and updates
+are in `plasticity` and `quantization`.
 """
 
-from __future__ import annotations
+# Not postponed by `from __future__`: pdoc cannot resolve string annotations of a NamedTuple.
 
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
 from torch.nn.functional import cross_entropy
 
+from baselines.inference_mode import leaves_inference_mode, ordinary
 from baselines.networks import ConvNet, Params, SpikingNet
-from baselines.parallel import on_threads, query_chunks
+from baselines.parallel import parallel_map, query_chunks
+from metaevents.arguments import finite_number, whole_number
 from metaevents.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
 Forward = Callable[[Params, Tensor], Tensor]
+"""(parameters, samples [n, ...]) -> logits [n, ways]."""
 
 InnerUpdate = Callable[[Params, Params, int], Params]
-"""(the learning parameters, their gradients, number of the step from 0) -> their new values."""
+"""(parameters that learn, their gradients, index of the inner step from 0) -> their new values."""
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""(logits [n, ways], labels [n]) -> a scalar, the mean over samples."""
+"""(logits [n, ways], labels [n]) -> the mean loss over samples, a scalar."""
+
+
+class TaskBatch(NamedTuple):
+    """The samples of several tasks; a sample is [T, P, H, W] or, summed over time, [P, H, W].
+
+    Attributes:
+        support_x: Support samples [tasks, ways * shots, ...].
+        support_y: Support labels [tasks, ways * shots] int64.
+        query_x: Query samples [tasks, ways * queries, ...].
+        query_y: Query labels [tasks, ways * queries] int64.
+    """
+
+    support_x: Tensor
+    support_y: Tensor
+    query_x: Tensor
+    query_y: Tensor
+
+    def split(self, size: int) -> "list[TaskBatch]":
+        """Return batches of at most `size` tasks each."""
+        parts = zip(*(torch.split(each, size) for each in self), strict=True)
+        return [TaskBatch(*part) for part in parts]
 
 
 @dataclass(frozen=True)
 class MAMLConfig:
-    """The options of the inner loop; the defaults are the paper's SNN-MAML.
+    """The options of the inner loop; the defaults are those of the paper's SNN-MAML.
 
-    steps: inner gradient steps; test_steps: those of `MAML.adapt`, if other.
-    inner_lr: inner learning rate.
-    learn_inner_lrs: meta-learn the rate, one a parameter tensor (Li et al. 2017), starting from `inner_lr`.
-    second_order: differentiate through the inner gradients; else first-order MAML.
-    layers: what learns in the inner loop: "all", "head", "body", or a number i, with layers below i frozen.
-    tasks_at_once: tasks that run as one under `torch.func.vmap`; None is one on a CPU and on a GPU as many as its memory takes.
-    query_slice: queries of a task that run at a time, forth and back, to keep memory small and caches warm; None chooses.
+    Attributes:
+        steps: Inner gradient steps in training.
+        test_steps: Inner gradient steps of `MAML.adapt`; None takes `steps`.
+        inner_lr: Inner learning rate.
+        learn_inner_lrs: Meta-learn one inner learning rate per parameter tensor (Meta-SGD, Li et
+            al. 2017, has one per parameter), starting at `inner_lr`.
+        second_order: Differentiate through the inner gradients; False is first-order MAML.
+        layers: The layers that the inner loop updates: "all", "head", "body", or a number i, which
+            freezes the layers below i.
+        tasks_at_once: Tasks per batched call (`torch.func.vmap`). None takes one on a CPU, and on a
+            GPU as many as fit its memory.
+        queries_per_chunk: Queries per task in one forward and backward pass, which bounds memory;
+            None chooses, see `parallel.query_chunks`.
     """
 
     steps: int = 1
@@ -54,11 +88,29 @@ class MAMLConfig:
     second_order: bool = True
     layers: Literal["all", "head", "body"] | int = "all"
     tasks_at_once: int | None = None
-    query_slice: int | None = None
+    queries_per_chunk: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check every number; make numbers of other libraries Python numbers."""
+        for name, least in (
+            ("steps", 0), ("test_steps", 0), ("tasks_at_once", 1), ("queries_per_chunk", 1),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None or name == "steps":
+                object.__setattr__(self, name, whole_number(name, value, least=least))
+        object.__setattr__(self, "inner_lr", finite_number("inner_lr", self.inner_lr))
+        if not isinstance(self.layers, str):
+            object.__setattr__(self, "layers", whole_number("layers", self.layers, least=0))
 
 
 class Outcome(NamedTuple):
-    """Mean query loss and accuracy [] and, by name, the gradients of the loss."""
+    """The result on the queries of one or several tasks.
+
+    Attributes:
+        loss: Query loss, a scalar.
+        accuracy: Share of queries that were classified correctly, a scalar.
+        gradients: Gradients of the loss, by parameter name.
+    """
 
     loss: Tensor
     accuracy: Tensor
@@ -66,11 +118,15 @@ class Outcome(NamedTuple):
 
 
 def sgd(lr: float | Params) -> InnerUpdate:
-    """Plain gradient descent, with one rate or one a parameter."""
+    """Return plain gradient descent as an inner update.
+
+    Args:
+        lr: The learning rate, or one per parameter name.
+    """
 
     def update(params: Params, gradients: Params, step: int) -> Params:
-        rates = lr if isinstance(lr, Mapping) else dict.fromkeys(params, lr)
-        return {name: value - rates[name] * gradients[name] for name, value in params.items()}
+        lrs = lr if isinstance(lr, Mapping) else dict.fromkeys(params, lr)
+        return {name: value - lrs[name] * gradients[name] for name, value in params.items()}
 
     return update
 
@@ -87,12 +143,23 @@ def adapt(
     second_order: bool = False,
     loss: Loss = cross_entropy,
 ) -> Params:
-    """Take `steps` of `update` against the `loss` of `forward(params, x)` [n, ways] with labels y [n].
+    """Return the parameters after the inner loop: `steps` updates against the support loss.
 
-    Only parameters named in `learning` (None: all) are updated; the others come back as they are. With `second_order` the result
-    is differentiable by `params` through the gradients too; else the gradients are constants.
+    With a leading task axis on parameters, samples and labels, the tasks' inner loops run
+    independently.
 
-    A leading axis of tasks on parameters, samples and labels runs as many inner loops, none knowing of the others.
+    Args:
+        forward: The network; with a task axis it must take that axis.
+        params: Parameters by name.
+        x: Support samples [n, ...].
+        y: Support labels [n].
+        update: The inner update.
+        learning: Names of the parameters to update; None updates all. The others are returned
+            unchanged.
+        steps: Number of updates.
+        second_order: Whether the result is differentiable by `params` through the inner gradients;
+            otherwise the inner gradients are constants.
+        loss: The support loss.
     """
     names = tuple(params if learning is None else learning)
     for step in range(steps):
@@ -102,9 +169,9 @@ def adapt(
             for name in names
         }
         with torch.enable_grad():
-            total = _over_tasks(loss, forward({**held, **inner}, x), y)
-            found = torch.autograd.grad(total, list(inner.values()), create_graph=second_order)
-        gradients = dict(zip(names, found, strict=True))
+            total = _sum_over_tasks(loss, forward({**held, **inner}, x), y)
+            grads = torch.autograd.grad(total, list(inner.values()), create_graph=second_order)
+        gradients = dict(zip(names, grads, strict=True))
         params = {**params, **update({name: params[name] for name in names}, gradients, step)}
     return params
 
@@ -116,58 +183,93 @@ def meta_gradient(
     query_x: Tensor,
     query_y: Tensor,
     *,
-    query_slice: int | None = None,
+    queries_per_chunk: int | None = None,
 ) -> Outcome:
-    """The query loss under `inner(params)`, and its gradient by `params`.
+    """Return the query loss under `inner(params)` and its gradient by `params`.
 
-    `inner` maps meta-parameters to a task's parameters. The queries only see those, so their gradient is taken there, by
-    slices and with no graph kept, and then pulled back through the inner loop: exact by the chain rule.
-    On a CPU, slices run on as many threads as torch has, a thread each; their sum has one order whatever finishes first.
+    The queries depend on `params` only through `inner(params)`. So the gradient by `inner(params)`
+    is computed first, chunk of queries by chunk and without keeping a graph, and then propagated
+    back through the inner loop. By the chain rule this is exact. On a CPU the chunks run on
+    threads; they are summed in a fixed order.
 
-    With an axis of tasks (see `adapt`) loss, accuracy and gradients are sums over tasks.
+    With a leading task axis (see `adapt`), loss, accuracy and gradients are sums over tasks.
+
+    Args:
+        forward: The network.
+        inner: Maps meta-parameters to a task's parameters.
+        params: Meta-parameters by name.
+        query_x: Query samples [m, ...].
+        query_y: Query labels [m].
+        queries_per_chunk: See `MAMLConfig`.
     """
     leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
-    adapted = inner(leaves)
+    with torch.enable_grad():
+        adapted = inner(leaves)
     task = {name: value.detach().requires_grad_() for name, value in adapted.items()}
     samples, axis = query_y.shape[-1], query_y.dim() - 1
 
-    def of_slice(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    def run(chunk: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        x, y = chunk
         with torch.enable_grad():
             logits = forward(task, x)
-            loss = _over_tasks(cross_entropy, logits, y) * (y.shape[-1] / samples)
-            # Unused: weights whose place what `prepared` made of them takes.
-            gradients = torch.autograd.grad(
+            loss = _sum_over_tasks(cross_entropy, logits, y) * (y.shape[-1] / samples)
+            # A weight is unused where `prepared` replaced it by its spectrum.
+            grads = torch.autograd.grad(
                 loss, list(task.values()), allow_unused=True, materialize_grads=True
             )
-        return loss.detach(), (logits.argmax(-1) == y).sum() / samples, gradients
+        return loss.detach(), (logits.argmax(-1) == y).sum().float() / samples, grads
 
-    slices = [query_chunks(each, query_slice, axis) for each in (query_x, query_y)]
-    losses, hits, gradients = zip(
-        *on_threads(of_slice, list(zip(*slices, strict=True))), strict=True
+    chunks = zip(
+        *(query_chunks(t, queries_per_chunk, axis) for t in (query_x, query_y)), strict=True
     )
-    by_task = [torch.stack(parts).sum(0) for parts in zip(*gradients, strict=True)]
-    pulled = torch.autograd.grad(
+    losses, accuracies, grads = zip(*parallel_map(run, list(chunks), query_x.device), strict=True)
+    task_grads = [torch.stack(parts).sum(0) for parts in zip(*grads, strict=True)]
+    meta_grads = torch.autograd.grad(
         list(adapted.values()),
         list(leaves.values()),
-        by_task,
+        task_grads,
         allow_unused=True,
         materialize_grads=True,
     )
     return Outcome(
-        torch.stack(losses).sum(), torch.stack(hits).sum(), dict(zip(leaves, pulled, strict=True))
+        torch.stack(losses).sum(),
+        torch.stack(accuracies).sum(),
+        dict(zip(leaves, meta_grads, strict=True)),
     )
 
 
 class MAML(nn.Module):
-    """A network that learns from a support set, and the options of how.
+    """A network that learns from a support set, with the options of its inner loop.
 
-    `start` maps the network's meta-parameters to those that a task starts from (`quantize.quantized`, say); they are the same
-    by default. `update` takes the place of gradient descent in the inner loop, and `loss` that of cross-entropy; the query loss
-    is cross-entropy always. Where the network has feedback (`align`), the inner loop learns through it and the queries'
-    gradient does not; second order differentiates the inner loop through the same feedback.
+    Where the network has feedback (`networks.SpikingNet.align`), the inner loop propagates errors
+    through it, and the query loss propagates them through the weights. Second order differentiates
+    the inner loop through the same feedback.
 
-    As a learner, `adapt` returns a classifier, and `representation`, `layout`, `dtype` and `device` say what it wants to be
-    given.
+    Args:
+        net: The network; its parameters are the meta-parameters.
+        config: The options.
+        update: The inner update; None is gradient descent.
+        loss: The inner loss; None is cross-entropy. The query loss is always cross-entropy.
+        start: Maps the meta-parameters of the network to the parameters that a task starts from,
+            such as `quantization.quantized`; None starts from the meta-parameters themselves.
+
+    Attributes:
+        learning: Names of the network's parameters that the inner loop updates.
+        inner_lrs: The learned inner learning rates, one per name in `learning`, if
+            `config.learn_inner_lrs`.
+        layout: Axis order of the samples, for `metaevents.evaluate`.
+        dtype: Dtype of the samples, for `metaevents.evaluate`.
+
+    Raises:
+        UsageError: `config.layers` is unknown, or `config.learn_inner_lrs` is combined with an
+            `update`.
+
+    Example:
+        >>> from baselines.networks import ConvNet
+        >>> maml = MAML(ConvNet(), MAMLConfig(inner_lr=0.1))
+        >>> classifier = maml.adapt(torch.rand(5, 2, 16, 32), torch.arange(5), 5)
+        >>> classifier(torch.rand(3, 2, 16, 32)).shape
+        torch.Size([3, 5])
     """
 
     layout = "TPHW"
@@ -182,69 +284,93 @@ class MAML(nn.Module):
         start: Callable[[Params], Params] | None = None,
     ) -> None:
         super().__init__()
-        self.net, self.config, self.update, self.loss = (
-            net,
-            config or MAMLConfig(),
-            update,
-            loss or cross_entropy,
-        )
-        self.start = start
-        self._fitting: int | None = None  # tasks at once, where more were too many
-        self.learning = _select(
+        self.net, self.config = net, config or MAMLConfig()
+        self.update, self.loss, self.start = update, loss or cross_entropy, start
+        self._fitting_tasks: int | None = None  # per batched call, once a larger number did not fit
+        self.learning = names_of_layers(
             [name for name, _ in net.named_parameters()], self.config.layers, len(net.body)
         )
         if self.config.learn_inner_lrs:
             if update is not None:
                 raise UsageError(
-                    "Learned rates belong to gradient descent; with another inner update set learn_inner_lrs to False."
+                    "learn_inner_lrs is for gradient descent, and another inner update was given;"
+                    " set learn_inner_lrs to False, or give no update"
                 )
-            self.inner_lrs = nn.Parameter(torch.full((len(self.learning),), self.config.inner_lr))
+            rates = torch.full(
+                (len(self.learning),),
+                self.config.inner_lr,
+                dtype=torch.float32,
+                device=self.device,
+            )
+            self.inner_lrs = nn.Parameter(rates)
 
     @property
     def representation(self) -> str:
+        """The network's input: "frames" or "sum"."""
         return self.net.representation
 
     @property
     def device(self) -> torch.device:
+        """The device of the parameters."""
         return next(self.net.parameters()).device
 
+    @leaves_inference_mode
     def adapt(self, support_x: Tensor, support_y: Tensor, ways: int) -> Callable[[Tensor], Tensor]:
-        """Learn from support samples [n, ...] and labels [n] in 0..ways-1: a function of queries [m, ...] -> logits [m, ways]."""
+        """Learn from a support set and return a classifier.
+
+        Args:
+            support_x: Support samples [n, ...].
+            support_y: Support labels [n], in 0..ways-1.
+            ways: Number of classes.
+
+        Returns:
+            A function from queries [m, ...] to logits [m, ways].
+
+        Raises:
+            UsageError: The network has another number of outputs than `ways`.
+        """
         if ways != self.net.config.ways:
             raise UsageError(
-                f"The network tells {self.net.config.ways} classes apart and was given a task of {ways}; load or train one"
-                f" with ways={ways}."
+                f"the network has {self.net.config.ways} outputs and the task has {ways} classes;"
+                f" load or train a network with ways={ways}"
             )
         steps = self.config.steps if self.config.test_steps is None else self.config.test_steps
-        support = support_x.to(self.device), support_y.to(self.device)
-        before = {name: value.detach() for name, value in self.named_parameters()}
-        after = self._inner(*support, None, steps, False, before)
+        before = {name: ordinary(value.detach()) for name, value in self.named_parameters()}
+        after = self._inner(
+            before,
+            x=ordinary(support_x.to(self.device)),
+            y=ordinary(support_y.to(self.device)),
+            tasks=None,
+            steps=steps,
+            second_order=False,
+        )
         params = {name: value.detach() for name, value in after.items()}
 
         @torch.no_grad()
         def logits(x: Tensor) -> Tensor:
             return self.net.apply_params(params, x)
 
+        @leaves_inference_mode
         def classifier(query_x: Tensor) -> Tensor:
-            return torch.cat(
-                on_threads(
-                    logits,
-                    [(x,) for x in query_chunks(query_x.to(self.device), self.config.query_slice)],
-                )
-            )
+            x = ordinary(query_x.to(self.device))
+            chunks = query_chunks(x, self.config.queries_per_chunk)
+            return torch.cat(parallel_map(logits, chunks, self.device))
 
         return classifier
 
-    def accumulate(
-        self, support_x: Tensor, support_y: Tensor, query_x: Tensor, query_y: Tensor
-    ) -> Outcome:
-        """Add the mean meta-gradient of a batch of tasks to every parameter's `grad`; samples [tasks, n, ...], labels [tasks, n].
+    @leaves_inference_mode
+    def accumulate(self, batch: TaskBatch) -> Outcome:
+        """Add the mean meta-gradient of a batch of tasks to the `grad` of every parameter.
 
-        Returns the mean loss, accuracy and gradients.
+        Args:
+            batch: The tasks, on the device of the parameters.
+
+        Returns:
+            The mean loss, accuracy and gradients over the tasks.
         """
-        params, tasks = dict(self.named_parameters()), len(query_y)
-        outcomes = self._outcomes(params, tasks, (support_x, support_y, query_x, query_y))
-        losses, accuracies, gradients = zip(*outcomes, strict=True)
+        batch = TaskBatch(*map(ordinary, batch))
+        params, tasks = dict(self.named_parameters()), len(batch.query_y)
+        losses, accuracies, gradients = zip(*self._outcomes(params, batch), strict=True)
         mean = {
             name: torch.stack([each[name] for each in gradients]).sum(0) / tasks for name in params
         }
@@ -254,38 +380,53 @@ class MAML(nn.Module):
             torch.stack(losses).sum() / tasks, torch.stack(accuracies).sum() / tasks, mean
         )
 
-    def _outcomes(self, params: Params, tasks: int, batch: tuple[Tensor, ...]) -> list[Outcome]:
-        at_once = self.config.tasks_at_once or min(
-            self._fitting or self._tried_at_once(tasks), tasks
+    def _outcomes(self, params: Params, batch: TaskBatch) -> list[Outcome]:
+        """Return the outcomes of batched calls, which shrink until they fit the GPU's memory."""
+        tasks = len(batch.query_y)
+        size = self.config.tasks_at_once or min(
+            self._fitting_tasks or self._first_size(tasks), tasks
         )
         while True:
             try:
-                parts = zip(*(torch.split(each, at_once) for each in batch), strict=True)
-                return on_threads(partial(self._outcome, params), list(parts))
+                return parallel_map(
+                    partial(self._outcome, params), batch.split(size), batch.query_x.device
+                )
             except torch.cuda.OutOfMemoryError:
-                if self.config.tasks_at_once or at_once == 1:
+                if self.config.tasks_at_once or size == 1:
                     raise
             torch.cuda.empty_cache()
-            self._fitting = at_once = -(-at_once // 2)
-            logger.info("the GPU's memory takes %d tasks at once, at most", at_once)
+            self._fitting_tasks = size = -(-size // 2)
+            logger.info("batches of tasks are reduced to %d tasks to fit the GPU's memory", size)
 
-    def _tried_at_once(self, tasks: int) -> int:
+    def _first_size(self, tasks: int) -> int:
+        """Return the tasks per batched call to try first."""
         return tasks if self.device.type == "cuda" else 1
 
-    def _outcome(self, params: Params, *batch: Tensor) -> Outcome:
-        tasks: int | None = len(batch[0])
-        if tasks == 1:
-            tasks, batch = None, tuple(each[0] for each in batch)
-        support_x, support_y, query_x, query_y = batch
+    def _outcome(self, params: Params, batch: TaskBatch) -> Outcome:
+        """Return the outcome of one batched call, summed over its tasks."""
+        tasks: int | None = len(batch.query_y)
+        if tasks == 1:  # without vmap
+            tasks, batch = None, TaskBatch(*(each[0] for each in batch))
         inner = partial(
-            self._inner, support_x, support_y, tasks, self.config.steps, self.config.second_order
+            self._inner,
+            x=batch.support_x,
+            y=batch.support_y,
+            tasks=tasks,
+            steps=self.config.steps,
+            second_order=self.config.second_order,
         )
-        forward = self._forward(tasks)
         return meta_gradient(
-            forward, inner, params, query_x, query_y, query_slice=self.config.query_slice
+            self._forward(tasks),
+            inner,
+            params,
+            batch.query_x,
+            batch.query_y,
+            queries_per_chunk=self.config.queries_per_chunk,
         )
 
     def _forward(self, tasks: int | None, constants: Params | None = None) -> Forward:
+        """Return the network with constants beside its parameters; without a task axis if None."""
+
         def forward(params: Params, x: Tensor) -> Tensor:
             return self.net.apply_params({**params, **(constants or {})}, x)
 
@@ -293,25 +434,29 @@ class MAML(nn.Module):
 
     def _inner(
         self,
+        params: Params,
+        *,
         x: Tensor,
         y: Tensor,
         tasks: int | None,
         steps: int,
         second_order: bool,
-        params: Params,
     ) -> Params:
-        of_net = {
+        """Return the network's adapted, prepared parameters from the parameters of this module."""
+        net_params = {
             name.removeprefix("net."): value
             for name, value in params.items()
             if name.startswith("net.")
         }
         if self.start is not None:
-            of_net = dict(self.start(of_net))
+            net_params = dict(self.start(net_params))
         if tasks is not None:
-            of_net = {name: value.expand(tasks, *value.shape) for name, value in of_net.items()}
+            net_params = {
+                name: value.expand(tasks, *value.shape) for name, value in net_params.items()
+            }
         adapted = adapt(
             self._forward(tasks, dict(self.net.named_buffers())),
-            of_net,
+            net_params,
             x,
             y,
             self._update(params, tasks),
@@ -323,27 +468,35 @@ class MAML(nn.Module):
         return self.net.prepared(adapted) if tasks is None else vmap(self.net.prepared)(adapted)
 
     def _update(self, params: Params, tasks: int | None) -> InnerUpdate:
+        """Return the inner update, with learned rates from `params` if there are any."""
         update = self.update
         if update is None:
-            rates = params.get("inner_lrs")
+            lrs = params.get("inner_lrs")
             return sgd(
                 self.config.inner_lr
-                if rates is None
-                else dict(zip(self.learning, rates.unbind(), strict=True))
+                if lrs is None
+                else dict(zip(self.learning, lrs.unbind(), strict=True))
             )
         if tasks is None:
             return update
 
-        def of_tasks(values: Params, gradients: Params, step: int) -> Params:
+        def update_tasks(values: Params, gradients: Params, step: int) -> Params:
             return vmap(lambda v, g: update(v, g, step), randomness="different")(values, gradients)
 
-        return of_tasks
+        return update_tasks
 
 
 def adam_cosine(
     parameters: Iterable[Tensor], lr: float, steps: int, min_lr_ratio: float = 1 / 50
 ) -> tuple[torch.optim.Adam, torch.optim.lr_scheduler.LambdaLR]:
-    """Adam, and a schedule to step after each of its `steps` steps: half a cosine from `lr` to `min_lr_ratio * lr`."""
+    """Return Adam and its cosine schedule, which is stepped after each optimizer step.
+
+    Args:
+        parameters: The parameters to optimize.
+        lr: Learning rate at the first step.
+        steps: Steps until the learning rate has fallen to `min_lr_ratio * lr`, where it stays.
+        min_lr_ratio: Final learning rate as a share of `lr`.
+    """
     adam = torch.optim.Adam(parameters, lr=lr)
 
     def factor(step: int) -> float:
@@ -354,22 +507,83 @@ def adam_cosine(
     return adam, torch.optim.lr_scheduler.LambdaLR(adam, factor)
 
 
-def _select(names: list[str], layers: str | int, depth: int) -> tuple[str, ...]:
-    numbered = [*(f"body.{i}." for i in range(depth)), "head."]
-    learning: dict[str | int, list[str]] = {
-        "all": numbered,
-        "head": numbered[-1:],
-        "body": numbered[:-1],
+def restore_optimizer(
+    adam: torch.optim.Adam,
+    schedule: torch.optim.lr_scheduler.LambdaLR,
+    saved: Mapping[str, Any],
+    steps: int,
+) -> None:
+    """Put a new optimizer and its schedule, both of `adam_cosine`, after some steps.
+
+    From the saved state only the running means are taken. Everything else follows from the number
+    of steps.
+
+    Args:
+        adam: The optimizer.
+        schedule: Its schedule.
+        saved: `state_dict()` of the optimizer that took the steps.
+        steps: Number of steps that it took.
+
+    Raises:
+        ValueError: The state is of other parameters or of another step, or has a number that is not
+            finite.
+        Exception: Whatever else a damaged state leads to.
+    """
+    state, parameters = saved["state"], [p for g in adam.param_groups for p in g["params"]]
+    if steps and set(state) != set(range(len(parameters))):
+        raise ValueError(f"it has the means of {len(state)} of {len(parameters)} parameters")
+    means = {}
+    for number, values in state.items():
+        shape = parameters[number].shape
+        means[number] = {name: values[name].clone() for name in ("step", "exp_avg", "exp_avg_sq")}
+        if float(values["step"]) != steps:
+            raise ValueError(f"it is of step {float(values['step']):g}, expected {steps}")
+        for name in ("exp_avg", "exp_avg_sq"):
+            mean = values[name]
+            if mean.shape != shape or not mean.is_floating_point():
+                raise ValueError(f"{name} of parameter {number} has the shape {list(mean.shape)}")
+            if not bool(mean.isfinite().all()):
+                raise ValueError(f"{name} of parameter {number} is not finite")
+    adam.load_state_dict({"state": means, "param_groups": adam.state_dict()["param_groups"]})
+    rates = [base * schedule.lr_lambdas[0](steps) for base in schedule.base_lrs]
+    schedule.load_state_dict(
+        {
+            **schedule.state_dict(),
+            "last_epoch": steps,
+            "_step_count": steps + 1,
+            "_last_lr": rates,
+        }
+    )
+    for group, rate in zip(adam.param_groups, rates, strict=True):
+        group["lr"] = rate
+
+
+def names_of_layers(names: list[str], layers: str | int, depth: int) -> tuple[str, ...]:
+    """Return the names of the parameters that the inner loop updates.
+
+    Args:
+        names: Names of all parameters of a network.
+        layers: See `MAMLConfig`.
+        depth: Number of convolutions of the network.
+
+    Raises:
+        UsageError: There are no such layers.
+    """
+    prefixes = [*(f"body.{i}." for i in range(depth)), "head."]
+    selected: dict[str | int, list[str]] = {
+        "all": prefixes,
+        "head": prefixes[-1:],
+        "body": prefixes[:-1],
     }
-    learning |= {first: numbered[first:] for first in range(depth + 1)}
-    if layers not in learning:
+    selected |= {first: prefixes[first:] for first in range(depth + 1)}
+    if layers not in selected:
         raise UsageError(
-            f'Layers {layers!r} of the inner loop are unknown; give "all", "head", "body" or the number of the first that'
-            f" learns, 0 to {depth}."
+            f'layers={layers!r}; give "all", "head", "body", or the number of the first layer that'
+            f" the inner loop updates, 0 to {depth}"
         )
-    return tuple(name for name in names if name.startswith(tuple(learning[layers])))
+    return tuple(name for name in names if name.startswith(tuple(selected[layers])))
 
 
-def _over_tasks(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:
-    # Summed over tasks, so that the gradient by each task's own parameters is that of its own loss.
+def _sum_over_tasks(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:
+    """Return the sum of the tasks' losses, whose gradients do not mix the tasks' parameters."""
     return loss(logits, y) if y.dim() == 1 else torch.stack(list(map(loss, logits, y))).sum()

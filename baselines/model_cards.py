@@ -1,6 +1,7 @@
-"""The weights that ship, and a card for each: what it was trained on, how it learned, what it scores.
+"""Model cards: one card per weights file of the release, and the table of all baselines.
 
-Cards are written from the weights' own record and the leaderboard's entries, so that they cannot say anything else than those.
+Cards are written from the records in the weights files and from the leaderboard's entries, so they
+cannot contradict them.
 """
 
 from __future__ import annotations
@@ -17,43 +18,56 @@ from baselines.learners import SHIPPED
 from baselines.publish import TEST_STEPS
 from baselines.weights_file import Weights, read_weights
 from metaevents.benchmark.entries import Entry
+from metaevents.benchmark.markdown import table
 from metaevents.benchmark.validation import admit
-from metaevents.errors import UsageError
+from metaevents.generated_files import check_generated, write_generated
+from metaevents.specs import PAIRINGS
 
-_TITLES = {"maml": "MAML", "fomaml": "first-order MAML", "transfer": "transfer learning"}
+_METHODS = {"maml": "MAML", "fomaml": "first-order MAML", "transfer": "transfer learning"}
 
 _NETWORKS = {"snn": "spiking network", "cnn": "convolutional network on summed counts"}
 
+_SOURCES = {
+    "n-mnist-subset": "a sample of N-MNIST (so these weights show what the code does, not what the "
+    "method can do)",
+    "n-mnist": "N-MNIST",
+    "simulated": "SIMULATED recordings",
+}
+
 
 def write(cards: Path) -> list[Path]:
-    """Write the card of every weights file that ships, and the table of all of them."""
+    """Write the card of every weights file of the release, and the table of all baselines.
+
+    Args:
+        cards: Folder of the cards, with the entries in `entries`.
+
+    Returns:
+        The files that were written.
+    """
     files = _files(cards)
-    for path, text in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, "utf-8", newline="\n")
+    write_generated(files)
     return list(files)
 
 
 def check(cards: Path) -> list[Path]:
-    """The files that `write` would write, which must be there and say the same.
+    """Check that all files that `write` would write exist with the same content.
+
+    Args:
+        cards: Folder of the cards, with the entries in `entries`.
+
+    Returns:
+        The files.
 
     Raises:
-        UsageError: one that does not.
+        UsageError: A file is missing or differs.
     """
     files = _files(cards)
-    stale = [
-        str(path)
-        for path, text in files.items()
-        if not path.is_file() or path.read_text("utf-8") != text
-    ]
-    if stale:
-        raise UsageError(
-            f"{' and '.join(stale)}: not what weights and entries give; run `python -m baselines cards`"
-        )
+    check_generated(files, inputs="the weights and entries", command="python -m baselines cards")
     return list(files)
 
 
 def _files(cards: Path) -> dict[Path, str]:
+    """Return the content of every generated file, by path."""
     entries = [
         entry
         for entry in admit(cards / "entries")
@@ -62,14 +76,15 @@ def _files(cards: Path) -> dict[Path, str]:
     shipped = {path: read_weights(path) for path in sorted(SHIPPED.glob("*.safetensors"))}
     files = {
         cards / "models" / f"{path.stem}.md": _card(
-            path, weights, [e for e in entries if _trained_as(e, weights)]
+            path, weights, [entry for entry in entries if _is_result_of(entry, weights)]
         )
         for path, weights in shipped.items()
     }
-    return {**files, cards / "results" / "baselines.md": _results(entries)}
+    return {**files, cards / "results" / "baselines.md": _all_results(entries)}
 
 
-def _trained_as(entry: Entry, weights: Weights) -> bool:
+def _is_result_of(entry: Entry, weights: Weights) -> bool:
+    """Return whether an entry is the result of these weights."""
     seen = entry.report["seen"]
     return bool(
         RunConfig.from_dict(seen["config"]) == weights.config
@@ -79,6 +94,7 @@ def _trained_as(entry: Entry, weights: Weights) -> bool:
 
 
 def _card(path: Path, weights: Weights, entries: Sequence[Entry]) -> str:
+    """Return the card of one weights file."""
     config, record = weights.config, weights.record
     content = path.read_bytes()
     options = "".join(
@@ -86,16 +102,19 @@ def _card(path: Path, weights: Weights, entries: Sequence[Entry]) -> str:
         for name, default in (("classes", "published"), ("ways", 5), ("recipe", "best"))
         if getattr(config, name) != default
     )
-    numbers = sum(value.numel() for value in weights.tensors.values())
+    parameters = sum(value.numel() for value in weights.tensors.values())
     network, method = config.model.split("-")
     ways = f", {config.ways}-way" if config.kind.method == "maml" else ""
     trained, chosen = record.trained, record.chosen
     lines = [
-        f"# {config.model.upper()}, recipe “{config.recipe}”: {config.dataset}, {config.classes} classes{ways}",
+        f"# {config.model.upper()}, recipe “{config.recipe}”: {config.dataset}, {config.classes} "
+        f"classes{ways}",
         "",
-        f"<!-- Written by `python -m baselines cards` from {path.name} and cards/entries; do not edit. -->",
+        f"<!-- Written by `python -m baselines cards` from {path.name} and cards/entries; do not "
+        "edit. -->",
         "",
-        f"A {_NETWORKS[network]} trained by {_TITLES[method]}, after Stewart and Neftci 2022 (doi 10.1088/2634-4386/ac8828).",
+        f"A {_NETWORKS[network]} trained by {_METHODS[method]}, after Stewart and Neftci 2022 "
+        "(doi 10.1088/2634-4386/ac8828).",
         "",
         "```python",
         "import baselines",
@@ -103,13 +122,16 @@ def _card(path: Path, weights: Weights, entries: Sequence[Entry]) -> str:
         f'learner = baselines.load("{config.model}", dataset="{config.dataset}"{options})',
         "```",
         "",
-        f"- File: `baselines/weights/{path.name}`, {len(content):,} bytes, {numbers:,} parameters, SHA-256",
+        f"- File: `baselines/weights/{path.name}`, {len(content):,} bytes, {parameters:,} "
+        "parameters, SHA-256",
         f"  `{hashlib.sha256(content).hexdigest()}`",
-        f"- Trained on: {_source(record.source)}, {len(trained.recordings):,} recordings, {len(trained.classes)} classes, "
-        f"pairing “{config.pairing}”, fingerprint `{record.fingerprint}`",
-        f"- Chosen on: {len(chosen.recordings):,} other recordings, {len(chosen.classes)} other classes; step {record.step:,} of "
-        f"{config.steps:,}",
-        "- Never seen: recordings and classes of the test split. `evaluate` refuses a test that overlaps with what was seen.",
+        f"- Trained on: {_SOURCES.get(record.source, record.source)}, "
+        f"{len(trained.recordings):,} recordings, {len(trained.classes)} classes, pairing "
+        f"“{config.pairing}”, fingerprint `{record.fingerprint}`",
+        f"- Selected on: {len(chosen.recordings):,} other recordings, {len(chosen.classes)} other "
+        f"classes; step {record.step:,} of {config.steps:,}",
+        "- Never seen: recordings and classes of the test split. `evaluate` refuses a test that "
+        "overlaps with what the weights have seen.",
         "- License: Apache-2.0 for the weights; the recordings are N-MNIST's, CC BY-SA 4.0.",
         "",
         "## Configuration",
@@ -119,7 +141,7 @@ def _card(path: Path, weights: Weights, entries: Sequence[Entry]) -> str:
         *_test_steps(record.measured or {}),
         "## Results",
         "",
-        *(_table(entries) if entries else ["No entry yet."]),
+        _results(entries) if entries else "No entry yet.",
         "",
         "## Learning curve",
         "",
@@ -128,15 +150,8 @@ def _card(path: Path, weights: Weights, entries: Sequence[Entry]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _source(source: str) -> str:
-    return {
-        "n-mnist-subset": "a sample of N-MNIST (so these weights show what the code does, not what the method can do)",
-        "n-mnist": "N-MNIST",
-        "simulated": "SIMULATED recordings",
-    }.get(source, source)
-
-
 def _differences(config: RunConfig) -> list[str]:
+    """Return lines about the fields in which a configuration differs from the paper's recipe."""
     paper = RECIPES[config.model]["paper"]
     names = [
         field.name
@@ -144,106 +159,118 @@ def _differences(config: RunConfig) -> list[str]:
         if getattr(config, field.name) != getattr(paper, field.name)
     ]
     if names in ([], ["recipe"]):
-        return ["As the paper's recipe."]
-    rows = [f"| {name} | {getattr(config, name)} | {getattr(paper, name)} |" for name in names]
+        return ["The paper's recipe, unchanged."]
+    rows = [[name, getattr(config, name), getattr(paper, name)] for name in names]
     return [
-        "Where it differs from the paper's recipe (`baselines.config`):",
+        "Differences from the paper's recipe (`baselines.config`):",
         "",
-        "| Field | Here | Paper |",
-        "|:--|--:|--:|",
-        *rows,
+        table(["Field", "Here", "Paper"], rows, "lrr"),
     ]
 
 
 def _test_steps(measured: Mapping[str, float]) -> list[str]:
-    """What different numbers of inner steps gave on validation, where that was asked."""
-    found = {
+    """Return lines about the selection of the inner steps at test, if there was one."""
+    accuracies = {
         steps: measured[name]
         for steps in TEST_STEPS
         if (name := f"val_accuracy_{steps}_steps") in measured
     }
-    if not found:
+    if not accuracies:
         return []
-    told = ", ".join(f"{steps}: {100 * accuracy:.1f} %" for steps, accuracy in found.items())
-    return [f"Inner steps at test were chosen on validation episodes ({told}).", ""]
+    text = ", ".join(f"{steps}: {100 * value:.1f} %" for steps, value in accuracies.items())
+    return [f"The inner steps at test were selected on validation episodes ({text}).", ""]
 
 
 def _curve(curve: Sequence[Mapping[str, float]]) -> list[str]:
+    """Return the table of all validations and a sentence about the best one."""
     rows = [
-        f"| {line['step']:,} | {line['loss']:.3f} | {100 * line['accuracy']:.1f} | {100 * line['val_accuracy']:.1f} ± "
-        f"{100 * line['val_ci95']:.1f} |"
+        [
+            f"{line['step']:,}",
+            f"{line['loss']:.3f}",
+            f"{100 * line['accuracy']:.1f}",
+            f"{100 * line['val_accuracy']:.1f} ± {100 * line['val_ci95']:.1f}",
+        ]
         for line in curve
     ]
-    best = max(curve, key=lambda line: line["val_accuracy"])
-    verdict = (
-        "The last validation is the best: it was still rising."
-        if best is curve[-1]
-        else f"The best validation is that of step {best['step']:,}; none after it was better."
-    )
-    aside = best.get("held_out_accuracy")
-    kept = (
-        f" On train-class samples of recordings kept aside, that step classifies {100 * aside:.1f} % rightly."
-        if aside
-        else ""
-    )
-    head = "| Step | Training loss | Training accuracy (%) | Validation accuracy (%) |"
-    return [head, "|--:|--:|--:|--:|", *rows, "", verdict + kept]
-
-
-def _table(entries: Sequence[Entry]) -> list[str]:
-    rows = [
-        f"| {entry.protocol['name']} | {entry.protocol['classes']} | {entry.protocol['pairing']} | {_accuracy(entry.report)} | "
-        f"{_low_to_high(entry.report)} |"
-        for entry in sorted(
-            entries, key=lambda e: tuple(str(e.protocol[k]) for k in ("name", "classes", "pairing"))
+    header = ["Step", "Training loss", "Training accuracy (%)", "Validation accuracy (%)"]
+    best = max(curve, key=lambda line: line["val_accuracy"])  # the first of equals
+    verdict = _verdict(curve, best)
+    if held_out := best.get("held_out_accuracy"):
+        verdict += (
+            f" At that step, {100 * held_out:.1f} % of the samples of train classes, from held-out "
+            "recordings, are classified correctly."
         )
+    return [table(header, rows, "rrrr"), "", verdict]
+
+
+def _verdict(curve: Sequence[Mapping[str, float]], best: Mapping[str, float]) -> str:
+    """Return a sentence that says whether longer training might help."""
+    if best is not curve[-1]:
+        return f"The best validation is that of step {best['step']:,}; no later one is better."
+    if len(curve) < 2:
+        return "There is only one validation."
+    if best["val_accuracy"] - curve[-2]["val_accuracy"] > best["val_ci95"]:
+        return "The last validation is the best; the accuracy was still rising."
+    return "The last validation is the best; the rise since the one before is within its interval."
+
+
+def _results(entries: Sequence[Entry]) -> str:
+    """Return the table of the entries of one weights file."""
+    names = ("name", "classes", "pairing")
+    rows = [
+        [
+            *(entry.protocol[name] for name in names),
+            _accuracy(entry.report),
+            _bootstrap(entry.report),
+        ]
+        for entry in sorted(entries, key=lambda e: tuple(str(e.protocol[name]) for name in names))
     ]
-    return [
-        "| Protocol | Classes | Pairing | Accuracy (%) | Over recordings (%) |",
-        "|:--|:--|:--|--:|--:|",
-        *rows,
-    ]
+    header = ["Protocol", "Classes", "Pairing", "Accuracy (%)", "Over recordings (%)"]
+    return table(header, rows, "lllrr")
 
 
 def _accuracy(report: Mapping[str, Any]) -> str:
+    """Return accuracy and interval in %, and those over several trainings if there are any."""
     text = f"{100 * report['accuracy']:.1f} ± {100 * report['ci95']:.1f}"
     if trainings := report["training_seeds"]:
-        text += f"; {100 * trainings['mean']:.1f} ± {100 * trainings['deviation']:.1f} over {trainings['seeds']} trainings"
+        text += (
+            f"; {100 * trainings['mean']:.1f} ± {100 * trainings['deviation']:.1f} over "
+            f"{trainings['seeds']} trainings"
+        )
     return text
 
 
-def _low_to_high(report: Mapping[str, Any]) -> str:
+def _bootstrap(report: Mapping[str, Any]) -> str:
+    """Return the interval of the bootstrap over recordings in %."""
     low, high = report["bootstrap95"]
     return f"{100 * low:.1f} to {100 * high:.1f}"
 
 
-def _results(entries: Sequence[Entry]) -> str:
-    """A table for each protocol and class split, both pairings side by side."""
+def _all_results(entries: Sequence[Entry]) -> str:
+    """Return a table per protocol and class split, with both pairings side by side."""
     parts = [
         "# Baselines",
         "<!-- Written by `python -m baselines cards` from cards/entries; do not edit. -->",
-        "Accuracy in %, mean ± half of the 95 % confidence interval over the episodes of the test split. With pairing "
-        "`published` the test draws from recordings that validation draws from, by its definition. Each entry's command is in "
-        "its file.",
+        "Accuracy in %, mean ± half of the 95 % confidence interval over the episodes of the test "
+        "split. With pairing `published` the test draws from recordings of the val split, by its "
+        "definition. The command of each entry is in its file.",
     ]
     by_setting: dict[tuple[str, str], dict[str, dict[str, Entry]]] = {}
     for entry in sorted(entries, key=lambda e: -e.accuracy):
         setting = entry.protocol["name"], entry.protocol["classes"]
-        by_setting.setdefault(setting, {}).setdefault(entry.name, {})[entry.protocol["pairing"]] = (
-            entry
-        )
+        by_pairing = by_setting.setdefault(setting, {}).setdefault(entry.name, {})
+        by_pairing[entry.protocol["pairing"]] = entry
     for (protocol, classes), methods in sorted(by_setting.items()):
-        lines = [
-            f"## {protocol}, classes {classes}",
-            "",
-            "| Baseline | pairing `all` | pairing `published` |",
-            "|:--|--:|--:|",
-        ]
-        for name, found in methods.items():
-            cells = [
-                _accuracy(found[p].report) if p in found else "not run"
-                for p in ("all", "published")
+        rows = [
+            [
+                name,
+                *(
+                    _accuracy(by_pairing[pairing].report) if pairing in by_pairing else "not run"
+                    for pairing in PAIRINGS
+                ),
             ]
-            lines.append(f"| {name} | {cells[0]} | {cells[1]} |")
-        parts.append("\n".join(lines))
+            for name, by_pairing in methods.items()
+        ]
+        header = ["Baseline", *(f"pairing `{pairing}`" for pairing in PAIRINGS)]
+        parts.append(f"## {protocol}, classes {classes}\n\n{table(header, rows, 'lrr')}")
     return "\n\n".join(parts) + "\n"

@@ -1,16 +1,21 @@
-"""The two reference networks: a spiking convolutional stack on event frames, and its non-spiking twin on summed frames.
+"""The two reference networks, after Stewart and Neftci (2022): a spiking and a non-spiking one.
 
-Both run under parameters handed in from outside (`apply_params`, or `torch.func.functional_call`), which is all that
-meta-learning asks of them. `initialize` sets their weights from data. How they learn is for `maml` and `transfer`.
+`SpikingNet` has spiking convolutional layers on event frames, `ConvNet` the same layers without
+spikes on frames summed over time. Both are pure functions of parameters that are passed in
+(`apply_params`), which is what meta-learning needs.
 
-Their parameters: `body.<i>.weight` [D, C, k, k] and `body.<i>.bias` [D] of each convolution (`body.<i>.scale` [D] too where it is
-normalized), `head.weight` [ways, features] and `head.bias` [ways]; features are the last layer's, in the order H, W, C.
-Where there is a `body.<i>.feedback` or `head.feedback` too (`align`), gradients pass down through it and not through the weight.
+Parameters, by name: `body.<i>.weight` [D, C, k, k] and `body.<i>.bias` [D] of each convolution,
+`body.<i>.scale` [D] of its normalization if there is one, `head.weight` [ways, features] and
+`head.bias` [ways]. The features are the last convolution's output, flattened in the order H, W, C.
+Where `align` has added `body.<i>.feedback` or `head.feedback`, gradients reach the layer below
+through the feedback instead of the weight.
+
+Initial weights are left to `init`, learning to `maml` and `transfer`, the neuron's equations to
+`snn.neurons`.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,6 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear
 
+from baselines.config import check_channels
+from baselines.inference_mode import leaves_inference_mode
 from baselines.snn import fft_conv
 from baselines.snn.autograd import conv2d, pool2d, resting_steps, spike
 from baselines.snn.neurons import (
@@ -31,30 +38,33 @@ from baselines.snn.neurons import (
     membranes_ahead,
     neuron_sequence,
 )
+from metaevents.arguments import whole_number
 from metaevents.errors import UsageError
 
-logger = logging.getLogger(__name__)
-
 Params = Mapping[str, Tensor]
+"""Tensors by name: parameters, and constants such as feedback."""
 
-_CACHED = (
-    1 << 21
-)  # membranes of a part of the burn-in on a CPU: an efficient convolution, yet not far from the cache
+# Membranes per part of the burn-in on a CPU: enough for an efficient convolution, few enough to
+# stay near the cache.
+_BURN_IN_MEMBRANES = 1 << 21
 
-_SPECTRUM = (
-    "spectrum"  # of a convolution's kernel, where `spectral` is faster; beside the parameters
-)
+# Suffix of a kernel's spectrum, which stands beside the parameters where `fft_conv` is faster.
+_SPECTRUM = "spectrum"
 
 
 @dataclass(frozen=True)
 class StackConfig:
-    """What both networks share; the defaults are the paper's, for Double N-MNIST.
+    """The architecture that both networks share; the defaults are the paper's, for Double N-MNIST.
 
-    frame_shape: (T, P, H, W) of the event frames; the non-spiking twin ignores T.
-    channels: of the convolutions, each followed by 2 x 2 pooling.
-    pooling: "max" as the paper says, or "average" as its released code does.
-    norm_groups: groups of a GroupNorm after each convolution, 0 for none. It sees one sample (and one time step) at a
-        time, never a batch, so that no prediction depends on the other queries.
+    Attributes:
+        frame_shape: (T, P, H, W) of the event frames; the non-spiking network ignores T.
+        ways: Number of outputs.
+        channels: Output channels of each convolution; 2 x 2 pooling follows each.
+        kernel: Side of the square kernels, in cells; odd.
+        pooling: "max" as in the paper, or "average" as in its released code.
+        norm_groups: Groups of the group normalization (Wu and He 2018) after each convolution; 0
+            for none. It normalizes each sample and time step by itself, so that no prediction
+            depends on the other queries.
     """
 
     frame_shape: tuple[int, int, int, int] = (100, 2, 16, 32)
@@ -64,14 +74,35 @@ class StackConfig:
     pooling: Literal["max", "average"] = "max"
     norm_groups: int = 0
 
+    def __post_init__(self) -> None:
+        """Check every field, and make numbers of other libraries Python numbers."""
+        if self.pooling not in ("max", "average"):
+            raise UsageError(f"pooling={self.pooling!r}; choose max or average")
+        checked = {
+            "frame_shape": tuple(
+                whole_number("a size in frame_shape", size, least=1) for size in self.frame_shape
+            ),
+            "ways": whole_number("ways", self.ways, least=1),
+            "channels": check_channels(self.channels),
+            "kernel": whole_number("kernel", self.kernel, least=1),
+            "norm_groups": whole_number("norm_groups", self.norm_groups, least=0),
+        }
+        if len(self.frame_shape) != 4:
+            raise UsageError(f"frame_shape={self.frame_shape}; give the four sizes T, P, H, W")
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
 
 @dataclass(frozen=True)
 class SpikingConfig(StackConfig):
-    """The spiking network.
+    """The architecture of the spiking network.
 
-    burn_in: frames at the beginning that carry no gradient.
-    time_stride: frames averaged into one time step of the network; the paper has 1. Time constants stay what they are.
-    input_gain: gain of the synapses that event counts arrive at.
+    Attributes:
+        burn_in: First frames of a sample, which carry no gradient.
+        time_stride: Frames that are averaged into one time step of the network; 1 in the paper. The
+            neurons' time constants in milliseconds do not change.
+        input_gain: Gain of the synapses that receive the event counts.
+        neuron: Constants of all neurons; its gain applies above the first layer.
     """
 
     burn_in: int = 70
@@ -79,60 +110,138 @@ class SpikingConfig(StackConfig):
     input_gain: float = 10.0
     neuron: Neuron = field(default_factory=Neuron)
 
+    def __post_init__(self) -> None:
+        """Check every field; see `StackConfig`."""
+        super().__post_init__()
+        for name, least in (("burn_in", 0), ("time_stride", 1)):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), least=least))
+
+
+def parameter_shapes(config: StackConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a network's parameters by name, in the order of its state.
+
+    Args:
+        config: The architecture.
+
+    Raises:
+        UsageError: The architecture does not fit the frames.
+    """
+    _, polarities, height, width = config.frame_shape
+    shrink = 2 ** len(config.channels)
+    if config.kernel % 2 == 0 or min(height, width) < shrink:
+        raise UsageError(
+            f"{len(config.channels)} layers with a kernel of {config.kernel} do not fit"
+            f" frames of {height} x {width}; give an odd kernel, and frames of at least"
+            f" {shrink} x {shrink}"
+        )
+    if config.norm_groups and any(size % config.norm_groups for size in config.channels):
+        raise UsageError(
+            f"norm_groups={config.norm_groups} does not fit layers of {list(config.channels)}"
+            " channels; give a divisor of all of them"
+        )
+    sizes = (polarities, *config.channels)
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer, (inputs, outputs) in enumerate(pairwise(sizes)):
+        shapes[f"body.{layer}.weight"] = (outputs, inputs, config.kernel, config.kernel)
+        shapes[f"body.{layer}.bias"] = (outputs,)
+        if config.norm_groups:
+            shapes[f"body.{layer}.scale"] = (outputs,)
+    features = sizes[-1] * (height // shrink) * (width // shrink)
+    return {**shapes, "head.weight": (config.ways, features), "head.bias": (config.ways,)}
+
+
+def fill_orthogonal(tensor: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Fill a tensor with a random orthogonal matrix, in place, and return it.
+
+    The numbers are drawn on the device of the generator. So a generator of the CPU gives equal
+    numbers for tensors of all devices.
+
+    Args:
+        tensor: At least two-dimensional.
+        generator: Draws the numbers; None uses torch's global generator of the tensor's device.
+    """
+    if generator is None:
+        return nn.init.orthogonal_(tensor)
+    drawn = torch.empty(tensor.shape, dtype=tensor.dtype, device=generator.device)
+    nn.init.orthogonal_(drawn, generator=generator)
+    with torch.no_grad():
+        return tensor.copy_(drawn)
+
 
 class _Stack(nn.Module):
-    def __init__(self, config: StackConfig) -> None:
+    """Convolutions with pooling, and a linear head; subclasses define what lies between."""
+
+    @leaves_inference_mode
+    def __init__(self, config: StackConfig, device: torch.device | str) -> None:
         super().__init__()
         self.config = config
-        _, polarities, height, width = config.frame_shape
-        shrink = 2 ** len(config.channels)
-        if config.kernel % 2 == 0 or min(height, width) < shrink:
-            raise UsageError(
-                f"A stack of {len(config.channels)} layers with a kernel of {config.kernel} does not fit frames of"
-                f" {height} x {width}; give an odd kernel and frames of at least {shrink} x {shrink}."
-            )
-        if config.norm_groups and any(size % config.norm_groups for size in config.channels):
-            raise UsageError(
-                f"{config.norm_groups} groups of normalization do not fit layers of {list(config.channels)} channels; give a"
-                " number that divides them all."
-            )
-        sizes = (polarities, *config.channels)
+        shapes = parameter_shapes(config)
         self.body = nn.ModuleList(
-            _parameters(
-                (outputs, inputs, config.kernel, config.kernel), scaled=config.norm_groups > 0
-            )
-            for inputs, outputs in pairwise(sizes)
+            _parameters(shapes, f"body.{layer}.", device) for layer in range(len(config.channels))
         )
-        self.head = _parameters((config.ways, sizes[-1] * (height // shrink) * (width // shrink)))
+        self.head = _parameters(shapes, "head.", device)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return logits [n, ways] of samples [n, ...] under the network's own parameters."""
         return self.apply_params(dict(self.named_parameters()) | dict(self.named_buffers()), x)
 
     def apply_params(self, params: Params, x: Tensor) -> Tensor:
-        """`forward` under other parameters: a pure function, which several threads may call at once."""
+        """Return logits [n, ways] of samples [n, ...] under `params`.
+
+        Several threads may call this at once.
+
+        Args:
+            params: Parameters and constants by name, see the module.
+            x: Samples.
+        """
         raise NotImplementedError
 
     def features(self, params: Params, x: Tensor) -> Tensor:
-        """What arrives at the head [n, features]: at the last step, and as potentials, where there are steps."""
+        """Return the input of the head [n, features].
+
+        Args:
+            params: Parameters and constants by name, see the module.
+            x: Samples [n, ...].
+        """
         raise NotImplementedError
 
     def prepared(self, params: Params) -> Params:
-        """`params` and what follows from them alone, for calls that share it; gradients pass through it to them."""
+        """Return `params` with quantities that follow from them, computed once for many calls.
+
+        The result is differentiable by `params`.
+
+        Args:
+            params: Parameters by name.
+        """
         return params
 
     def align(self, generator: torch.Generator | None = None) -> None:
-        """Draw fixed random feedback for every layer above the first, as large as the layer's weights of the moment."""
+        """Add fixed random feedback to every layer above the first.
+
+        Feedback alignment (Lillicrap et al. 2016) propagates errors through it. The feedback is
+        orthogonal and has the norm of the layer's current weights.
+
+        Args:
+            generator: Draws the feedback; None uses torch's global generator.
+        """
         for layer in (*self.body[1:], self.head):
             weight = layer["weight"].detach()
-            feedback = nn.init.orthogonal_(torch.empty_like(weight), generator=generator)
+            feedback = fill_orthogonal(torch.empty_like(weight), generator)
             layer.register_buffer("feedback", feedback * (weight.norm() / feedback.norm()))
 
-    def _membranes(self, x: Tensor) -> Iterator[Callable[[], Tensor]]:
-        """For each layer in order a function that gives its (pooled, last) membranes under its weights of the moment."""
+    def membranes_by_layer(self, x: Tensor) -> Iterator[Callable[[], Tensor]]:
+        """Yield for each layer in order a function that returns its membranes, for `init`.
+
+        Membranes are those after pooling, at the last time step. The input of a layer is computed
+        when its function is requested, so weights below it must not change afterwards.
+
+        Args:
+            x: Samples [n, ...].
+        """
         raise NotImplementedError
 
     def _convolve(self, params: Params, layer: int, x: Tensor) -> Tensor:
-        # [N, H, W, C] -> [N, H, W, D]
+        """Return the convolution [N, H, W, D] of frames [N, H, W, C], normalized if configured."""
         name, kernel = f"body.{layer}", self.config.kernel
         weight, bias, feedback = _layer(params, name)
         convolve = partial(conv2d, x, weight, feedback=feedback)
@@ -152,46 +261,72 @@ class _Stack(nn.Module):
         return torch.addcmul(bias, normal, params[f"body.{layer}.scale"])
 
     def _read_out(self, params: Params, x: Tensor) -> Tensor:
-        # [N, H, W, C] -> [N, ways]
+        """Return the head's linear map of features [N, H, W, C]: [N, ways]."""
         x, (weight, bias, feedback) = x.flatten(1), _layer(params, "head")
         if feedback is None:
             return linear(x, weight, bias).to(x.dtype)
-        pixels = x[:, None, None]
-        return conv2d(pixels, weight[..., None, None], bias, feedback[..., None, None]).to(x.dtype)[
+        cells = x[:, None, None]
+        return conv2d(cells, weight[..., None, None], bias, feedback[..., None, None]).to(x.dtype)[
             :, 0, 0
         ]
 
-    def _check(self, x: Tensor, form: str, fits: bool) -> None:
+    def _check(self, x: Tensor, expected: str, fits: bool) -> None:
+        """Raise UsageError unless `fits` holds and samples `x` have the network's P, H, W."""
         if not fits or x.shape[-3:] != self.config.frame_shape[1:]:
             raise UsageError(
-                f"The network was given a tensor {list(x.shape)} and expects {form} with P, H, W ="
-                f" {list(self.config.frame_shape[1:])}; make one whose frame_shape is the dataset's."
+                f"the network was given samples {list(x.shape)} and expects {expected} with P, H, W"
+                f" = {list(self.config.frame_shape[1:])}; build it with the dataset's frame_shape"
             )
 
 
 def _layer(params: Params, name: str) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the weight, bias and feedback (None for none) of a layer."""
     return params[f"{name}.weight"], params[f"{name}.bias"], params.get(f"{name}.feedback")
 
 
-def _parameters(shape: tuple[int, ...], scaled: bool = False) -> nn.ParameterDict:
-    made = nn.ParameterDict({"weight": nn.init.orthogonal_(torch.empty(shape))})
-    made["bias"] = torch.zeros(shape[0])
-    if scaled:
-        made["scale"] = torch.ones(shape[0])
-    return made
+def _parameters(
+    shapes: Mapping[str, tuple[int, ...]], prefix: str, device: torch.device | str
+) -> nn.ParameterDict:
+    """Return the parameters of the layer whose names have a prefix: orthogonal weights."""
+    layer = nn.ParameterDict()
+    for full_name, shape in shapes.items():
+        if not full_name.startswith(prefix):
+            continue
+        name = full_name.removeprefix(prefix)
+        values = torch.full(shape, float(name == "scale"), dtype=torch.float32, device=device)
+        if name == "weight" and not values.is_meta:
+            fill_orthogonal(values)
+        layer[name] = values
+    return layer
 
 
 class SpikingNet(_Stack):
-    """The spiking stack: event frames [n, T, P, H, W] -> the output neurons' membranes at the last step [n, ways].
+    """The spiking network: event frames [n, T, P, H, W] to logits [n, ways].
 
-    The first `burn_in` steps carry no gradient, but run under the parameters given, adapted ones too.
+    The logits are the output neurons' membranes at the last time step.
+
+    The burn-in carries no gradient, but it runs under the parameters that are passed in, also under
+    adapted ones.
+
+    Args:
+        config: The architecture; None is the paper's.
+        device: Device of the parameters. On "meta" they have no values.
+
+    Attributes:
+        neurons: Constants of each layer's neurons.
+        representation: Input of the network, for `metaevents.evaluate`.
+
+    Raises:
+        UsageError: The architecture, the burn-in or the time stride does not fit the frames.
     """
 
     representation = "frames"
     config: SpikingConfig
 
-    def __init__(self, config: SpikingConfig | None = None) -> None:
-        super().__init__(config or SpikingConfig())
+    def __init__(
+        self, config: SpikingConfig | None = None, device: torch.device | str = "cpu"
+    ) -> None:
+        super().__init__(config or SpikingConfig(), device)
         frames, burn_in, stride = (
             self.config.frame_shape[0],
             self.config.burn_in,
@@ -201,40 +336,72 @@ class SpikingNet(_Stack):
         self.neurons = (replace(inner, gain=self.config.input_gain), *(inner for _ in self.body))
         if stride < 1 or burn_in < 0 or not self._fits(frames):
             raise UsageError(
-                f"A burn-in of {burn_in} frames and steps of {stride} do not fit {frames} frames; give a multiple of"
-                f" {stride} and at least {len(self.neurons)} steps after the burn-in, one for each layer to answer."
+                f"a burn-in of {burn_in} frames and a time stride of {stride} do not fit {frames}"
+                f" frames; give a multiple of {stride} frames, and at least {len(self.neurons)}"
+                " time steps after the burn-in, one per layer"
             )
 
     def apply_params(self, params: Params, x: Tensor) -> Tensor:
-        return membranes_ahead(*self._at_head(params, x))[-1]
+        """Return logits [n, ways] of frames [n, T, P, H, W] under `params`.
+
+        Args:
+            params: Parameters and constants by name, see the module.
+            x: Frames.
+
+        Raises:
+            UsageError: The frames do not fit the network.
+        """
+        return membranes_ahead(*self._head_input(params, x))[-1]
 
     def features(self, params: Params, x: Tensor) -> Tensor:
-        return neuron_sequence(*self._at_head(params, x))[1].potential.flatten(1)
+        """Return the head's input [n, features]: its potentials P at the last time step.
+
+        Args:
+            params: Parameters and constants by name, see the module.
+            x: Frames [n, T, P, H, W].
+
+        Raises:
+            UsageError: The frames do not fit the network.
+        """
+        return neuron_sequence(*self._head_input(params, x))[1].potential.flatten(1)
 
     def prepared(self, params: Params) -> Params:
+        """Return `params` with the spectra of the kernels for which `fft_conv` is faster.
+
+        The result is differentiable by `params`.
+
+        Args:
+            params: Parameters by name.
+        """
         _, _, height, width = self.config.frame_shape
-        found = dict(params)
+        with_spectra = dict(params)
         for layer in range(len(self.body)):
             frame, name = (height >> layer, width >> layer), f"body.{layer}"
             if f"{name}.{_SPECTRUM}" in params or not fft_conv.worthwhile(
                 frame, params[f"{name}.weight"]
             ):
                 continue
-            for kernel, of in ((f"{name}.weight", name), (f"{name}.feedback", f"{name}.feedback")):
+            for kernel, prefix in (
+                (f"{name}.weight", name),
+                (f"{name}.feedback", f"{name}.feedback"),
+            ):
                 if kernel in params:
-                    found[f"{of}.{_SPECTRUM}"] = fft_conv.spectrum(params[kernel], frame)
-        return found
+                    with_spectra[f"{prefix}.{_SPECTRUM}"] = fft_conv.spectrum(params[kernel], frame)
+        return with_spectra
 
-    def _at_head(
+    def _head_input(
         self, params: Params, x: Tensor
     ) -> tuple[Tensor, NeuronState | None, Connection, Neuron]:
-        # The head's incoming spikes [T, n, H, W, C] after the burn-in, and its state, connection and neuron.
+        """Return the arguments of `neuron_sequence` for the head after the burn-in.
+
+        They are its incoming spikes [T, n, H, W, C], state, connection and neuron.
+        """
         frames, connections = self._frames(x), self._connections(self.prepared(params))
         biases = [params[f"body.{layer}.bias"] for layer in range(len(self.body))]
         burn_in = self.config.burn_in // self.config.time_stride
         with torch.no_grad():
             states = self._burn_in(frames[:burn_in], connections, biases)
-        # Every layer answers one step later, so the last membranes know nothing of the last few frames.
+        # Each layer delays by one step, so the last few frames do not reach the last membranes.
         spikes = frames[burn_in : len(frames) - len(connections)]
         *body, head = zip(connections, states, self.neurons, strict=True)
         for connection, state, neuron in body:
@@ -245,6 +412,7 @@ class SpikingNet(_Stack):
         return spikes, state, connection, neuron
 
     def _frames(self, x: Tensor) -> Tensor:
+        """Return samples [n, T, P, H, W] as the network's time steps [T / stride, n, H, W, P]."""
         stride = self.config.time_stride
         self._check(
             x,
@@ -257,11 +425,16 @@ class SpikingNet(_Stack):
         return x.permute(1, 0, 3, 4, 2).contiguous()
 
     def _fits(self, frames: int) -> bool:
-        # Fewer frames than the dataset's will do, where some are left for each layer to answer.
+        """Whether some number of frames leaves at least one time step per layer after the burn-in.
+
+        It may be less than the dataset's.
+        """
         steps, stride = frames // self.config.time_stride, self.config.time_stride
         return frames % stride == 0 and steps >= self.config.burn_in // stride + len(self.neurons)
 
     def _connections(self, params: Params) -> list[Connection]:
+        """Return each layer's connection: potentials [T, n, H, W, C] to the drive [T, n, ...]."""
+
         def convolution(layer: int, potentials: Tensor) -> Tensor:
             return _over_time(partial(self._convolve, params, layer), potentials)
 
@@ -271,14 +444,16 @@ class SpikingNet(_Stack):
     def _burn_in(
         self, frames: Tensor, connections: list[Connection], biases: list[Tensor]
     ) -> list[NeuronState | None]:
+        """Return each layer's state after frames [T, n, H, W, P]; None is the state at rest."""
         states: list[NeuronState | None] = [None] * len(connections)
         if not len(frames):
             return states
         *body, (read_out, last) = zip(connections, self.neurons, strict=True)
-        # On a CPU one part of the time after the other goes through all layers, so that it stays near the cache.
+        # On a CPU each part of the time goes through all layers before the next part, to stay near
+        # the cache.
         size = len(frames)
         if frames.device.type == "cpu":
-            size = max(1, _CACHED // (frames[0, ..., 0].numel() * len(biases[0])))
+            size = max(1, _BURN_IN_MEMBRANES // (frames[0, ..., 0].numel() * len(biases[0])))
         features = []
         for spikes in torch.split(frames, size):
             for layer, (connection, neuron) in enumerate(body):
@@ -297,8 +472,9 @@ class SpikingNet(_Stack):
         bias: Tensor,
         neuron: Neuron,
     ) -> tuple[Tensor, NeuronState | None]:
-        # The pooled spikes of a layer and the state after. What comes before the first spike is skipped on a CPU, where the
-        # layer is at rest and its bias leaves it so.
+        """Return a layer's pooled spikes [T, n, H / 2, W / 2, D] and its state after them."""
+        # On a CPU the steps before the first incoming spike are skipped, if the layer is at rest
+        # and its biases leave it so.
         rest = 0
         if state is None and spikes.device.type == "cpu" and neuron.surrogate is FAST_SIGMOID:
             rest = resting_steps(spikes, bias)
@@ -312,47 +488,101 @@ class SpikingNet(_Stack):
         return torch.cat(fired) if len(fired) > 1 else fired[0], state
 
     def _pool(self, u: Tensor) -> Tensor:
+        """Return membranes [T, n, H, W, D] pooled to [T, n, H / 2, W / 2, D]."""
         return _over_time(partial(pool2d, pooling=self.config.pooling), u)
 
-    def _membranes(self, x: Tensor) -> Iterator[Callable[[], Tensor]]:
+    def membranes_by_layer(self, x: Tensor) -> Iterator[Callable[[], Tensor]]:
+        """Yield for each layer in order a function that returns its membranes, for `init`.
+
+        They are those at the last time step [n, ...], pooled below the head. The weights are the
+        current ones; those below a layer must not change once its function was requested.
+
+        Args:
+            x: Frames [n, T, P, H, W].
+        """
         spikes, connections = self._frames(x), self._connections(dict(self.named_parameters()))
         for connection, neuron in zip(connections[:-1], self.neurons, strict=False):
-            pooled = partial(self._pooled, spikes, connection, neuron)
+            pooled = partial(self._pooled_sequence, spikes, connection, neuron)
             yield partial(_last, pooled)
             spikes = spike(pooled(), neuron.surrogate)
         yield lambda: neuron_sequence(spikes, None, connections[-1], self.neurons[-1])[0][-1]
 
-    def _pooled(self, spikes: Tensor, connection: Connection, neuron: Neuron) -> Tensor:
+    def _pooled_sequence(self, spikes: Tensor, connection: Connection, neuron: Neuron) -> Tensor:
+        """Return a layer's pooled membranes at all steps, from rest."""
         return self._pool(neuron_sequence(spikes, None, connection, neuron)[0])
 
 
 class ConvNet(_Stack):
-    """The non-spiking twin: event counts summed over time [n, P, H, W] (or frames, which it sums) -> logits [n, ways]."""
+    """The non-spiking network: event counts summed over time [n, P, H, W] to logits [n, ways].
+
+    It sums frames [n, T, P, H, W] itself.
+
+    Args:
+        config: The architecture; None is the paper's.
+        device: Device of the parameters. On "meta" they have no values.
+
+    Attributes:
+        representation: Input of the network, for `metaevents.evaluate`.
+
+    Raises:
+        UsageError: The architecture does not fit the frames.
+    """
 
     representation = "sum"
 
-    def __init__(self, config: StackConfig | None = None) -> None:
-        super().__init__(config or StackConfig())
+    def __init__(
+        self, config: StackConfig | None = None, device: torch.device | str = "cpu"
+    ) -> None:
+        super().__init__(config or StackConfig(), device)
 
     def apply_params(self, params: Params, x: Tensor) -> Tensor:
+        """Return logits [n, ways] of counts [n, P, H, W] under `params`.
+
+        Args:
+            params: Parameters and constants by name, see the module.
+            x: Counts.
+
+        Raises:
+            UsageError: The counts do not fit the network.
+        """
         return self._read_out(params, self.features(params, x))
 
     def features(self, params: Params, x: Tensor) -> Tensor:
+        """Return the head's input [n, features].
+
+        Args:
+            params: Parameters and constants by name, see the module.
+            x: Counts [n, P, H, W].
+
+        Raises:
+            UsageError: The counts do not fit the network.
+        """
         activity = self._counts(x)
         for layer in range(len(self.body)):
             activity = torch.relu(self._pooled(params, layer, activity))
         return activity.flatten(1)
 
     def _counts(self, x: Tensor) -> Tensor:
+        """Return samples as counts [n, H, W, P] in the dtype of the weights."""
         self._check(x, "[n, P, H, W] or [n, T, P, H, W]", x.dim() in (4, 5))
         dtype = self.head["weight"].dtype
         counts = x.sum(1, dtype=dtype) if x.dim() == 5 else x.to(dtype)
         return counts.permute(0, 2, 3, 1).contiguous()
 
     def _pooled(self, params: Params, layer: int, activity: Tensor) -> Tensor:
+        """Return a layer's pooled output [n, H / 2, W / 2, D] before the nonlinearity."""
         return pool2d(self._convolve(params, layer, activity), self.config.pooling)
 
-    def _membranes(self, x: Tensor) -> Iterator[Callable[[], Tensor]]:
+    def membranes_by_layer(self, x: Tensor) -> Iterator[Callable[[], Tensor]]:
+        """Yield for each layer in order a function that returns its membranes, for `init`.
+
+        They are what a layer gives before its nonlinearity [n, ...], pooled below the head. The
+        weights are the current ones; those below a layer must not change once its function was
+        requested.
+
+        Args:
+            x: Counts [n, P, H, W].
+        """
         activity, params = self._counts(x), dict(self.named_parameters())
         for layer in range(len(self.body)):
             pooled = partial(self._pooled, params, layer, activity)
@@ -362,10 +592,11 @@ class ConvNet(_Stack):
 
 
 def _last(sequence: Callable[[], Tensor]) -> Tensor:
+    """Return the last step of the sequence that a function returns."""
     return sequence()[-1]
 
 
 def _over_time(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    # A function of frames on a sequence of them, [T, n, ...].
+    """Return a function of frames [N, ...] applied to a sequence of frames [T, n, ...]."""
     y = function(x.flatten(0, 1))
     return y.view(*x.shape[:2], *y.shape[1:])

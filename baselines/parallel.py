@@ -1,50 +1,68 @@
-"""Model-agnostic meta-learning (Finn et al. 2017) of any network that takes its parameters from outside.
+"""How tasks and queries run side by side: on threads of a CPU, or batched on a GPU.
 
-`adapt` is the inner loop as plain function application, parameters in and parameters out; `meta_gradient` differentiates the
-query loss through it. `MAML` joins a network with its options: it trains by `accumulate` and any optimizer, and is a
-learner for `metaevents.evaluate`. Episodes, epochs and checkpoints are for `training`.
+Results do not depend on the number of threads: chunk sizes follow from the number of samples alone,
+and results come in the order of the items.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_AT_ONCE = 9  # queries, at most, that a thread of a CPU runs at a time
+_CPU_CHUNK = 9  # largest number of queries per chunk on a CPU
 
 
 def query_chunks(x: Tensor, size: int | None, axis: int = 0) -> tuple[Tensor, ...]:
+    """Return `x` in chunks of samples that run one at a time, which saves memory.
+
+    Args:
+        x: Samples or labels, with the sample axis at `axis`.
+        size: Samples per chunk. None takes an even number of equal chunks of at most 9 samples on a
+            CPU, and one chunk on a GPU.
+        axis: The sample axis.
+    """
     samples = x.shape[axis]
     if size is None and x.device.type == "cpu":
-        # As many for each of two threads, and the same however many there are.
-        return torch.tensor_split(x, max(1, min(samples, 2 * -(-samples // (2 * _AT_ONCE)))), axis)
+        # An even number of chunks keeps two threads equally busy. It must not follow the number of
+        # threads: the sum over chunks would round differently.
+        return torch.tensor_split(
+            x, max(1, min(samples, 2 * -(-samples // (2 * _CPU_CHUNK)))), axis
+        )
     return torch.split(x, size or samples, axis)
 
 
-def on_threads(
-    function: Callable[..., Result], arguments: list[tuple[Tensor, ...]]
+def parallel_map(
+    function: Callable[[Item], Result], items: Sequence[Item], device: torch.device
 ) -> list[Result]:
-    """`function` of each tuple of arguments, in order. On a CPU each call has one of torch's threads to itself.
+    """Return `function` of each item, in order; on a CPU the calls run on torch's threads.
 
-    That beats all threads on one call after another: no waiting for each other in thousands of small operations.
+    Each call has one of torch's threads to itself. That is faster than giving every thread to one
+    call after another: an operation on small tensors spends much of its time on waiting for the
+    other threads.
+
+    Args:
+        function: Must be safe to call from several threads.
+        items: Its arguments.
+        device: Where the tensors are; on a GPU the calls run one after another.
     """
     threads = torch.get_num_threads()
-    if arguments[0][0].device.type != "cpu" or threads == 1 or len(arguments) == 1:
-        return [function(*each) for each in arguments]
-    cast, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+    if device.type != "cpu" or threads == 1 or len(items) == 1:
+        return [function(item) for item in items]
+    autocast, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
 
-    def run(each: tuple[Tensor, ...]) -> Result:
-        with torch.autocast("cpu", dtype=dtype, enabled=cast):  # what a thread does not inherit
-            return function(*each)
+    def run(item: Item) -> Result:
+        with torch.autocast("cpu", dtype=dtype, enabled=autocast):  # threads do not inherit it
+            return function(item)
 
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(run, arguments))
+            return list(pool.map(run, items))
     finally:
         torch.set_num_threads(threads)

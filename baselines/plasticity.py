@@ -1,12 +1,14 @@
-"""Approximate plasticity: what takes the place of exact gradient descent in the inner loop on neuromorphic hardware.
+"""Plasticity rules of neuromorphic hardware, for the inner loop of MAML.
 
-A rule is an inner loss (`SOEL`), an inner update (`DeviceUpdate`, `ThresholdedUpdate`, any function of parameters,
-gradients and step) or feedback alignment of the network; `RULES` names how each goes into `MAML`. All of them can be
-differentiated, so a network can be meta-trained through the rule that it will learn by. The inner loop itself is for
-`maml`, fixed-point weights are for `quantize`.
+A rule is an inner loss (`SOEL`), an inner update (`DeviceUpdate`, `ThresholdedUpdate`, or any
+function of parameters, gradients and step), or feedback alignment of the network. `RULES` holds the
+rules by name. All of them are differentiable, so a network can be meta-trained through the rule by
+which it will learn.
 
-Noise is drawn from the generator given, which lives on the device of the weights. It comes again in the same order only
-where tasks run in one order: as one (`MAMLConfig.tasks_at_once`) or on one thread.
+The inner loop itself is in `maml`, fixed-point weights are in `quantization`.
+
+Noise comes from a generator on the device of the weights. It is reproducible only if tasks run in a
+fixed order: in one batched call (`MAMLConfig.tasks_at_once`) or on one thread.
 """
 
 from __future__ import annotations
@@ -28,14 +30,22 @@ from metaevents.errors import UsageError
 
 @dataclass(frozen=True)
 class SOEL:
-    """Error-triggered learning (Stewart et al. 2020; Payvand et al. 2020) as an inner loss, for `layers="head"`.
+    """SOEL, surrogate online error-triggered learning, as an inner loss for `layers="head"`.
 
-    Its value is the cross-entropy of logits u [n, ways] with labels [n]. Its gradient by u is the mean over samples of the
-    error softmax(u) - onehot, without the components below `threshold` in magnitude (between 0, plain cross-entropy, and 1): they
-    trigger no update. The weights of the last layer thus change by error times presynaptic trace P, two factors that a
-    chip has at hand; the third, a slope of the output neuron, is 1 for a membrane that is read directly.
+    See Stewart et al. (2020) and Payvand et al. (2020). Its value is the cross-entropy of logits u
+    [n, ways] with labels [n]. Its gradient by u is the mean over samples of the error softmax(u) -
+    onehot, in which components below `threshold` in magnitude are set to zero: they trigger no
+    update. The weights of the last layer thus change by the error times the presynaptic trace P.
+    Both are available on a chip. The third factor, the slope of the output neuron, is 1 for a
+    membrane that is read directly.
 
-    An output neuron that pulls itself back after a spike (`Neuron.refractory_weight`) adds that path to the gradient.
+    If output neurons are refractory (`Neuron.refractory_weight`), the gradient includes that path.
+
+    Attributes:
+        threshold: Smallest error that triggers an update, between 0 (plain cross-entropy) and 1.
+
+    Raises:
+        UsageError: The threshold is not between 0 and 1.
     """
 
     threshold: float = 0.1
@@ -43,17 +53,24 @@ class SOEL:
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:
             raise UsageError(
-                f"SOEL was given a threshold of {self.threshold}; errors of a probability lie between 0 and 1: give one there."
+                f"threshold={self.threshold}; an error is a difference of probabilities, so give a"
+                " number between 0 and 1"
             )
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of logits [n, ways] with labels [n], a scalar."""
         loss: Tensor = _ErrorTriggered.apply(logits, labels, self.threshold)  # type: ignore[no-untyped-call]
         return loss
 
 
 class _ErrorTriggered(Function):
-    # No function has the thresholded error as its gradient (the Jacobian is not symmetric), so the rule is given as one. It
-    # is made of differentiable steps: a meta-gradient sees how errors depend on logits, with the silent ones silent.
+    """Cross-entropy with the thresholded error as its gradient.
+
+    No function has that gradient (its Jacobian is not symmetric), so it is defined here. It
+    consists of differentiable operations: a meta-gradient sees how the errors depend on the logits,
+    with a slope of zero below the threshold.
+    """
+
     @staticmethod
     def forward(logits: Tensor, labels: Tensor, threshold: float) -> Tensor:
         return cross_entropy(logits, labels)
@@ -64,33 +81,45 @@ class _ErrorTriggered(Function):
         ctx.save_for_backward(logits, labels)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, None, None]:
         logits, labels = ctx.saved_tensors
         error = logits.softmax(-1) - one_hot(labels, logits.shape[-1])
         triggered = torch.where(error.abs() >= ctx.threshold, error, 0)
-        return gradient * triggered / len(logits), None, None
+        return grad_loss * triggered / len(logits), None, None
 
 
 @dataclass(frozen=True)
 class DeviceUpdate:
     """Gradient descent as memory devices write it: soft-bounded, asymmetric and noisy.
 
-    Each pulse moves a weight by a share of the way left to its bound (soft bounds: Fusi and Abbott 2007; devices: Burr et
-    al. 2017). As many small pulses as the wanted change dw = -rate * gradient asks for move it, with h half the range, by
+    Each pulse moves a weight by a fraction of its distance to the bound (soft bounds: Fusi and
+    Abbott 2007; devices: Burr et al. 2017). The wanted change dw = -lr * gradient sets the number
+    of small pulses. With h half the range, they change a weight w by
 
-        (high - w) (1 - exp(-potentiation dw / h))       where dw > 0
-        (low - w) (1 - exp(-depression |dw| / h))        where dw < 0
+        (high - w) (1 - exp(-potentiation dw / h))       if dw > 0
+        (low - w) (1 - exp(-depression |dw| / h))        if dw < 0
 
-    so in the middle of the range, with both factors 1, a small step is that of gradient descent.
+    In the middle of the range, with both factors 1, a small step thus equals that of gradient
+    descent.
 
-    low, high: the bounds, in units of weights; those of the paper's networks after `initialize` reach 1.3. A weight that
-        starts beyond a bound can be pulled in, never further out.
-    potentiation, depression: how strongly a device answers to pulses up and down.
-    step_noise: deviation of each step, as a share of the step.
-    write_noise: deviation of each written weight, in units of weights. A weight with no gradient is not written.
+    Attributes:
+        lr: Learning rate.
+        low: Lower bound of the weights.
+        high: Upper bound of the weights. The paper's networks reach magnitudes of 1.3 after
+            `lsuv_init`. A weight that starts beyond a bound can move towards it, never further
+            away.
+        potentiation: Strength of the response to pulses up.
+        depression: Strength of the response to pulses down.
+        step_noise: Standard deviation of each step, as a share of the step.
+        write_noise: Standard deviation of each written weight, in units of weights. A weight with
+            zero gradient is not written.
+        generator: Draws the noise; it must be on the device of the weights.
+
+    Raises:
+        UsageError: `low` is not below `high`, a number is negative, or noise has no generator.
     """
 
-    rate: float
+    lr: float
     low: float = -2.0
     high: float = 2.0
     potentiation: float = 1.0
@@ -101,33 +130,35 @@ class DeviceUpdate:
 
     def __post_init__(self) -> None:
         if self.low >= self.high:
+            raise UsageError(f"low={self.low}, high={self.high}; give low below high")
+        if min(self.lr, self.potentiation, self.depression) < 0:
             raise UsageError(
-                f"A device was given bounds {self.low} .. {self.high}; give low below high."
-            )
-        if min(self.rate, self.potentiation, self.depression) < 0:
-            raise UsageError(
-                "A device with a negative rate, potentiation or depression would climb the loss; give positive ones."
+                f"lr={self.lr}, potentiation={self.potentiation}, depression={self.depression}; a"
+                " negative one would climb the loss, so give numbers of at least 0"
             )
         if (self.step_noise or self.write_noise) and self.generator is None:
             raise UsageError(
-                "A noisy device was given no generator; give a torch.Generator on the weights' device."
+                "a noisy device needs a generator; give a torch.Generator on the weights' device"
             )
 
     def __call__(self, params: Params, gradients: Params, step: int) -> Params:
+        """Return the written parameters; see `maml.InnerUpdate`."""
         return {
-            name: self._written(value, -self.rate * gradients[name])
-            for name, value in params.items()
+            name: self._write(value, -self.lr * gradients[name]) for name, value in params.items()
         }
 
-    def _written(self, weight: Tensor, change: Tensor) -> Tensor:
+    def _write(self, weight: Tensor, change: Tensor) -> Tensor:
+        """Return the weight after pulses for a wanted change."""
         up = change > 0
         pulses = (
             torch.where(up, self.potentiation * change, -self.depression * change)
             * 2
             / (self.high - self.low)
         )
-        room = torch.where(up, (self.high - weight).clamp(min=0), (self.low - weight).clamp(max=0))
-        step = room * -torch.expm1(-pulses)
+        distance = torch.where(
+            up, (self.high - weight).clamp(min=0), (self.low - weight).clamp(max=0)
+        )
+        step = distance * -torch.expm1(-pulses)
         if self.step_noise:
             step = step * (1 + self.step_noise * self._normal(weight))
         if self.write_noise:
@@ -135,6 +166,7 @@ class DeviceUpdate:
         return (weight + step).clamp(weight.clamp(max=self.low), weight.clamp(min=self.high))
 
     def _normal(self, like: Tensor) -> Tensor:
+        """Return standard normal noise in the shape of a tensor."""
         return torch.randn(
             like.shape, generator=self.generator, dtype=like.dtype, device=like.device
         )
@@ -142,19 +174,26 @@ class DeviceUpdate:
 
 @dataclass(frozen=True)
 class ThresholdedUpdate:
-    """The inner update `update`, written only where it changes a weight enough (Stewart and Neftci 2022, Eq. 6).
+    """An inner update that is applied only where it changes a weight enough.
 
-    Enough is more than `share` of the range of the magnitudes of change, largest less smallest, of the parameter tensor.
+    This is Eq. 6 of Stewart and Neftci (2022). A change is applied if its magnitude exceeds `share`
+    of the range of magnitudes (largest minus smallest) in the parameter tensor.
+
+    Attributes:
+        update: The inner update.
+        share: Threshold as a share of the range; 0.05 in the paper.
     """
 
     update: InnerUpdate
     share: float = 0.05
 
     def __call__(self, params: Params, gradients: Params, step: int) -> Params:
+        """Return the parameters with the large changes applied; see `maml.InnerUpdate`."""
         after = self.update(params, gradients, step)
-        return {name: self._large(value, after[name]) for name, value in params.items()}
+        return {name: self._threshold(value, after[name]) for name, value in params.items()}
 
-    def _large(self, before: Tensor, after: Tensor) -> Tensor:
+    def _threshold(self, before: Tensor, after: Tensor) -> Tensor:
+        """Return `after` where the change is large enough, else `before`."""
         magnitude = (after - before).detach().abs()
         return torch.where(
             magnitude > self.share * (magnitude.amax() - magnitude.amin()), after, before
@@ -163,12 +202,14 @@ class ThresholdedUpdate:
 
 @dataclass(frozen=True)
 class Rule:
-    """How a plasticity rule goes into `MAML`; what is left out is plain gradient descent's.
+    """A plasticity rule as options of `MAML`; the defaults are plain gradient descent.
 
-    update: the inner update, made from the inner rate and a generator.
-    loss: the inner loss.
-    layers: what learns, in place of the configuration's.
-    align: whether errors go down through fixed random feedback (feedback alignment, Lillicrap et al. 2016).
+    Attributes:
+        update: Makes the inner update from the inner learning rate and a generator.
+        loss: The inner loss.
+        layers: Replaces `MAMLConfig.layers`.
+        align: Propagate errors through fixed random feedback (feedback alignment, Lillicrap et al.
+            2016).
     """
 
     update: Callable[[float, torch.Generator], InnerUpdate] | None = None
@@ -179,7 +220,16 @@ class Rule:
     def maml(
         self, net: SpikingNet | ConvNet, config: MAMLConfig, generator: torch.Generator
     ) -> MAML:
-        """`net` learning by this rule under `config`; `generator` draws feedback and noise. Aligning changes `net`."""
+        """Return a meta-learner that learns by this rule.
+
+        Args:
+            net: The network. If `align` is set, it gains feedback.
+            config: The other options of the inner loop.
+            generator: Draws feedback and noise.
+
+        Raises:
+            UsageError: The rule has an inner update and `config.learn_inner_lrs` is set.
+        """
         if self.align:
             net.align(generator)
         if self.layers is not None:
@@ -188,13 +238,14 @@ class Rule:
         return MAML(net, config, update, self.loss)
 
 
-def _device(rate: float, generator: torch.Generator) -> DeviceUpdate:
-    # Round numbers, not one device's data sheet: half the answer to pulses down, a third of a step's size as noise.
-    return DeviceUpdate(rate, depression=0.5, step_noise=0.3, generator=generator)
+def _device(lr: float, generator: torch.Generator) -> DeviceUpdate:
+    """Return a noisy, asymmetric device; its constants are round numbers, not those of a device."""
+    return DeviceUpdate(lr, depression=0.5, step_noise=0.3, generator=generator)
 
 
-def _thresholded(rate: float, generator: torch.Generator) -> ThresholdedUpdate:
-    return ThresholdedUpdate(sgd(rate))
+def _thresholded(lr: float, generator: torch.Generator) -> ThresholdedUpdate:
+    """Return thresholded gradient descent."""
+    return ThresholdedUpdate(sgd(lr))
 
 
 RULES: Mapping[str, Rule] = MappingProxyType(

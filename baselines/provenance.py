@@ -1,28 +1,38 @@
-"""Weights that know their past: safetensors files that carry their configuration and what they were trained and chosen on.
+"""What weights were trained and selected on: classes and recordings, and their overlap with a test.
 
-A `Record` says which classes and recordings were seen; `Record.overlap` says which of a test are among them. Files are
-written aside and renamed. When weights are written is for `training`, what learns with them for `learners`.
+A `Record` is stored in every weights file (`baselines.weights_file`). Learners use it to refuse a
+test that they have seen (`baselines.learners`).
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from metaevents.arguments import finite_number, whole_number
 from metaevents.datasets import ComposedDataset
+from metaevents.errors import UsageError
+
+# Limits of unpacked recording ids, in bytes. The ids of real data shrink by a factor of 4 to 20.
+_MAX_IDS = 1 << 26
+_MAX_EXPANSION = 100
+_SMALL_IDS = 1 << 16
+
+_MAX_NAME = 1000  # characters of a name
 
 
 @dataclass(frozen=True)
 class Seen:
-    """Classes and recordings of one split.
+    """Classes and recordings of one or several splits.
 
     Attributes:
-        classes: class names.
-        recordings: ids, sorted.
+        classes: Class names.
+        recordings: Recording ids, sorted.
     """
 
     classes: tuple[str, ...] = ()
@@ -30,22 +40,26 @@ class Seen:
 
     @classmethod
     def of(cls, dataset: ComposedDataset) -> Seen:
-        """All that episodes of a dataset may draw from."""
+        """Return all classes and recordings that episodes of a dataset may draw."""
         ids = dataset.archive.ids
         indices = {int(index) for label in dataset.labels for index in dataset.pool(label)}
         return cls(dataset.classes, tuple(sorted(ids[index] for index in indices)))
 
     def __or__(self, other: Seen) -> Seen:
-        def joined(a: Iterable[str], b: Iterable[str]) -> tuple[str, ...]:
+        """Return the union of both."""
+
+        def union(a: Iterable[str], b: Iterable[str]) -> tuple[str, ...]:
+            """Return the sorted union."""
             return tuple(sorted({*a, *b}))
 
-        return Seen(joined(self.classes, other.classes), joined(self.recordings, other.recordings))
+        return Seen(union(self.classes, other.classes), union(self.recordings, other.recordings))
 
     def digest(self) -> str:
-        """Hex SHA-256 over the sorted recording ids."""
+        """Return the hex SHA-256 of the recording ids, joined by newlines."""
         return hashlib.sha256("\n".join(self.recordings).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
+        """Return a JSON object; the recording ids are compressed."""
         packed = zlib.compress("\n".join(self.recordings).encode(), 9)
         return {
             "classes": list(self.classes),
@@ -54,22 +68,69 @@ class Seen:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Seen:
-        packed = base64.b64decode(values["recordings_zlib_base64"])
-        return cls(tuple(values["classes"]), tuple(zlib.decompress(packed).decode().split("\n")))
+        """Return what `to_dict` was called on.
+
+        Args:
+            values: A JSON object from any source.
+
+        Raises:
+            ValueError: It is no such object.
+            Exception: Whatever else its damage leads to.
+        """
+        classes = tuple(_name("a class", name) for name in values["classes"])
+        packed = base64.b64decode(values["recordings_zlib_base64"], validate=True)
+        text = _unpack(packed).decode()
+        recordings = tuple(text.split("\n")) if text else ()
+        for what, names in (("classes", classes), ("recording ids", recordings)):
+            if "" in names or len(set(names)) < len(names):
+                raise ValueError(f"its {what} are not all different")
+        return cls(classes, recordings)
+
+
+def _unpack(packed: bytes) -> bytes:
+    """Return what zlib unpacks, which is bounded by the size of the packed bytes."""
+    most = min(_MAX_IDS, max(_SMALL_IDS, _MAX_EXPANSION * len(packed)))
+    unpacker = zlib.decompressobj()
+    data = unpacker.decompress(packed, most)
+    if unpacker.unconsumed_tail or (not unpacker.eof and len(data) == most):
+        raise ValueError(f"its recording ids unpack to more than {most:,} bytes")
+    if not unpacker.eof or unpacker.unused_data:
+        raise ValueError("its recording ids are cut off, or something follows them")
+    return data
+
+
+def _name(what: str, value: Any) -> str:
+    """Return a name of bounded length, or raise ValueError."""
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_NAME:
+        raise ValueError(f"{what} is {str(value)[:60]!r}, expected a name")
+    return value
+
+
+def _figures(what: str, value: Any) -> dict[str, float]:
+    """Return a JSON object of finite numbers as it is, or raise ValueError."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{what} is {type(value).__name__}, expected an object of numbers")
+    for name, number in value.items():
+        finite_number(f"{what}.{name}", number)
+    return dict(value)
 
 
 @dataclass(frozen=True)
 class Record:
-    """What weights have seen.
+    """What weights were trained and selected on.
 
     Attributes:
-        dataset, source, fingerprint: of the archive.
-        simulated: whether its recordings are simulated; ids then name other recordings than the official ones.
+        dataset: Name of the dataset.
+        source: Source of the archive's recordings: "n-mnist", "simulated" ...
+        fingerprint: Fingerprint of the archive.
+        simulated: Whether the recordings are simulated. Equal ids then name other recordings.
         frame_shape: (T, P, H, W) of the dataset.
-        trained, chosen: what gradients came from, and what the best step was chosen on.
-        step: outer steps behind the weights.
-        measured: figures of the validation that chose the weights.
-        curve: all validations of the run, where the weights were published after it.
+        trained: What the gradients came from.
+        chosen: What the best step was selected on.
+        step: Number of outer steps that the weights were trained for.
+        measured: Figures of the validation that selected the weights.
+        curve: All validations of the run, for published weights; see
+            `baselines.training.folder.learning_curve`.
     """
 
     dataset: str
@@ -85,17 +146,31 @@ class Record:
 
     @classmethod
     def of(cls, train: ComposedDataset, val: ComposedDataset) -> Record:
-        archive = train.archive
+        """Return the record of a run that trains on one split and selects on another."""
         return cls(
-            train.name, archive.source, train.fingerprint, archive.simulated, train.frame_shape, Seen.of(train), Seen.of(val)
-        )  # fmt: skip
+            dataset=train.name,
+            source=train.archive.source,
+            fingerprint=train.fingerprint,
+            simulated=train.simulated,
+            frame_shape=train.frame_shape,
+            trained=Seen.of(train),
+            chosen=Seen.of(val),
+        )
 
     def overlap(self, dataset: ComposedDataset) -> tuple[str, ...]:
-        """What of a test has been seen, a phrase each: classes, recordings trained on, recordings chosen on."""
-        if dataset.name != self.dataset or dataset.archive.simulated != self.simulated:
+        """Return what of a test split the weights have seen.
+
+        Args:
+            dataset: The test split.
+
+        Returns:
+            One phrase each for classes trained on, recordings trained on, and recordings used to
+            choose the weights; without those that do not overlap.
+        """
+        if dataset.name != self.dataset or dataset.simulated != self.simulated:
             return ()
         test = Seen.of(dataset)
-        shared = {
+        pairs = {
             "{} of its {} classes were trained on": (self.trained.classes, test.classes),
             "{} of its {} recordings were trained on": (self.trained.recordings, test.recordings),
             "{} of its {} recordings were used to choose the weights": (
@@ -105,14 +180,15 @@ class Record:
         }
         counts = {
             phrase: (len(set(seen) & set(tested)), len(tested))
-            for phrase, (seen, tested) in shared.items()
+            for phrase, (seen, tested) in pairs.items()
         }
         return tuple(phrase.format(*numbers) for phrase, numbers in counts.items() if numbers[0])
 
     def summary(self) -> dict[str, Any]:
-        """What an entry says of it: numbers and digests, no list of recordings."""
+        """Return what a leaderboard entry has of it: numbers and digests, no list of recordings."""
 
-        def of(seen: Seen) -> dict[str, Any]:
+        def summarize(seen: Seen) -> dict[str, Any]:
+            """Return the numbers and the digest of classes and recordings."""
             return {
                 "classes": len(seen.classes),
                 "recordings": len(seen.recordings),
@@ -120,24 +196,63 @@ class Record:
             }
 
         return {
-            "dataset": self.dataset, "source": self.source, "fingerprint": self.fingerprint, "step": self.step,
-            "trained": of(self.trained), "chosen": of(self.chosen),
-        }  # fmt: skip
+            "dataset": self.dataset,
+            "source": self.source,
+            "fingerprint": self.fingerprint,
+            "step": self.step,
+            "trained": summarize(self.trained),
+            "chosen": summarize(self.chosen),
+        }
 
     def to_dict(self) -> dict[str, Any]:
-        parts = {"trained": self.trained.to_dict(), "chosen": self.chosen.to_dict()}
+        """Return a JSON object."""
         return {
             **vars(self),
             "frame_shape": list(self.frame_shape),
             "curve": list(self.curve),
-            **parts,
+            "trained": self.trained.to_dict(),
+            "chosen": self.chosen.to_dict(),
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Record:
-        parts = {name: Seen.from_dict(values[name]) for name in ("trained", "chosen")}
-        time, polarities, height, width = values["frame_shape"]
-        shape = (time, polarities, height, width)
-        return cls(
-            **{**values, **parts, "frame_shape": shape, "curve": tuple(values.get("curve", ()))}
+        """Return what `to_dict` was called on.
+
+        Args:
+            values: A JSON object from any source. Every field is checked.
+
+        Raises:
+            UsageError: It is no such object.
+        """
+        try:
+            return cls._from_dict(values)
+        except UsageError:
+            raise
+        except Exception as error:  # whatever a damaged object leads to
+            reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
+            raise UsageError(
+                f"the record of the training is damaged ({reason[:200]}); get the weights again"
+            ) from error
+
+    @classmethod
+    def _from_dict(cls, values: Mapping[str, Any]) -> Record:
+        """Return what `to_dict` was called on, or raise any exception."""
+        time, polarities, height, width = (
+            whole_number("a size in frame_shape", size, least=1) for size in values["frame_shape"]
         )
+        if not isinstance(values["simulated"], bool):
+            raise ValueError(f"simulated is {values['simulated']!r}, expected true or false")
+        if not re.fullmatch("[0-9a-f]{64}", values["fingerprint"]):
+            raise ValueError("the fingerprint is no SHA-256")
+        measured = values.get("measured")
+        decoded = {
+            "dataset": _name("dataset", values["dataset"]),
+            "source": _name("source", values["source"]),
+            "frame_shape": (time, polarities, height, width),
+            "step": whole_number("step", values.get("step", 0), least=0),
+            "measured": None if measured is None else _figures("measured", measured),
+            "curve": tuple(_figures("curve", line) for line in values.get("curve", ())),
+            "trained": Seen.from_dict(values["trained"]),
+            "chosen": Seen.from_dict(values["chosen"]),
+        }
+        return cls(**{**values, **decoded})

@@ -1,8 +1,8 @@
-"""Transfer learning: a network pre-trained on the train classes, frozen, and a new last layer for every episode.
+"""Transfer learning: a frozen pre-trained network and a new last layer per episode.
 
-The features are what arrives at the last layer at the last step: the potentials of the spiking network, the activity of
-the other. The new layer is a linear read-out of them, trained by gradient descent on an episode's support. Pre-training
-itself, its steps and checkpoints, is for `training`; its samples are drawn here.
+The features are the input of the network's last layer at the last time step: membrane potentials of
+the spiking network, activities of the other. The new layer is a linear read-out of the features,
+trained on an episode's support by gradient descent. Pre-training is left to `training`.
 """
 
 from __future__ import annotations
@@ -13,43 +13,81 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from baselines.inference_mode import leaves_inference_mode, ordinary
 from baselines.networks import ConvNet, SpikingNet
+
+_CPU_CHUNK = 16  # samples per forward pass on a CPU
 
 
 class Transfer(nn.Module):
     """A learner with frozen features.
 
     Args:
-        net: pre-trained; its own last layer is not used.
-        steps, rate, decay: of the new layer's gradient descent with momentum 0.9, and its weight decay.
+        net: The pre-trained network; its last layer is not used.
+        steps: Gradient steps of the new last layer, per episode.
+        lr: Learning rate of the new last layer.
+        weight_decay: Weight decay of the new last layer.
+
+    Attributes:
+        layout: Axis order of the samples, for `metaevents.evaluate`.
+        dtype: Dtype of the samples, for `metaevents.evaluate`.
+
+    Example:
+        >>> from baselines.networks import ConvNet
+        >>> classifier = Transfer(ConvNet()).adapt(torch.rand(6, 2, 16, 32), torch.arange(6) % 3, 3)
+        >>> classifier(torch.rand(4, 2, 16, 32)).shape
+        torch.Size([4, 3])
     """
 
     layout = "TPHW"
     dtype = torch.float32
 
     def __init__(
-        self, net: SpikingNet | ConvNet, steps: int = 100, rate: float = 0.1, decay: float = 1e-3
+        self,
+        net: SpikingNet | ConvNet,
+        steps: int = 100,
+        lr: float = 0.1,
+        weight_decay: float = 1e-3,
     ) -> None:
         super().__init__()
-        self.net, self.steps, self.rate, self.decay = net, steps, rate, decay
+        self.net, self.steps, self.lr, self.weight_decay = net, steps, lr, weight_decay
 
     @property
     def representation(self) -> str:
+        """The network's input: "frames" or "sum"."""
         return self.net.representation
 
     @property
     def device(self) -> torch.device:
+        """The device of the parameters."""
         return next(self.net.parameters()).device
 
+    @leaves_inference_mode
     def adapt(self, support_x: Tensor, support_y: Tensor, ways: int) -> Callable[[Tensor], Tensor]:
-        """Train a last layer on support samples [n, ...] and labels [n]: a function of queries [m, ...] -> logits [m, ways]."""
+        """Train a last layer on a support set and return a classifier.
+
+        Args:
+            support_x: Support samples [n, ...].
+            support_y: Support labels [n], in 0..ways-1.
+            ways: Number of classes.
+
+        Returns:
+            A function from queries [m, ...] to logits [m, ways].
+        """
         features = self.features(support_x)
-        # One scale for all, from the support alone, so that one rate suits every network; the query plays no part.
+        # One scale for all features, so that one learning rate suits every network. It comes from
+        # the support alone, so that no prediction depends on the other queries.
         scale = features.pow(2).sum(1).mean().sqrt().clamp_min(1e-12)
         layer = train_head(
-            features / scale, support_y.to(self.device), ways, self.steps, self.rate, self.decay
+            features / scale,
+            ordinary(support_y.to(self.device)),
+            ways,
+            self.steps,
+            self.lr,
+            self.weight_decay,
         )
 
+        @leaves_inference_mode
         @torch.no_grad()
         def classifier(query_x: Tensor) -> Tensor:
             logits: Tensor = layer(self.features(query_x) / scale)
@@ -57,22 +95,43 @@ class Transfer(nn.Module):
 
         return classifier
 
+    @leaves_inference_mode
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
-        """What arrives at the last layer at the last step; [n, ...] -> [n, features] float32."""
+        """Return the input of the last layer [n, features] float32, at the last time step.
+
+        Args:
+            x: Samples [n, ...].
+        """
         params = dict(self.net.named_parameters())
-        parts = torch.split(x, 16 if self.device.type == "cpu" else len(x))
+        x = ordinary(x)
+        chunks = torch.split(x, _CPU_CHUNK if self.device.type == "cpu" else len(x))
         return torch.cat(
-            [self.net.features(params, part.to(self.device)).float() for part in parts]
+            [self.net.features(params, chunk.to(self.device)).float() for chunk in chunks]
         )
 
 
-def train_head(x: Tensor, y: Tensor, ways: int, steps: int, rate: float, decay: float) -> nn.Linear:
-    """A linear layer from zero, trained on features [n, d] and labels [n] by full-batch gradient descent with momentum."""
-    layer = nn.Linear(x.shape[1], ways, device=x.device)
+@leaves_inference_mode
+def train_head(
+    x: Tensor, y: Tensor, ways: int, steps: int, lr: float, weight_decay: float
+) -> nn.Linear:
+    """Return a linear layer that was trained from zero weights.
+
+    It learns by full-batch gradient descent with momentum 0.9.
+
+    Args:
+        x: Features [n, d].
+        y: Labels [n].
+        ways: Number of classes.
+        steps: Gradient steps.
+        lr: Learning rate.
+        weight_decay: Weight decay.
+    """
+    layer = nn.Linear(x.shape[1], ways, device=x.device, dtype=x.dtype)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
-    optimizer = torch.optim.SGD(layer.parameters(), lr=rate, momentum=0.9, weight_decay=decay)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=lr, momentum=0.9, weight_decay=weight_decay)
+    x, y = ordinary(x), ordinary(y)
     with torch.enable_grad():
         for _ in range(steps):
             optimizer.zero_grad()

@@ -1,7 +1,8 @@
-"""Weights that know their past: safetensors files that carry their configuration and what they were trained and chosen on.
+"""Weights files with training provenance.
 
-A `Record` says which classes and recordings were seen; `Record.overlap` says which of a test are among them. Files are
-written aside and renamed. When weights are written is for `training`, what learns with them for `learners`.
+A weights file is a safetensors file whose metadata hold the configuration of the run and the record
+of what the weights were trained on. When weights are written is left to `baselines.training`, what
+learns with them to `baselines.learners`.
 """
 
 from __future__ import annotations
@@ -10,88 +11,203 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from baselines.config import RunConfig
+from baselines.inference_mode import leaves_inference_mode
+from baselines.models import weight_shapes
 from baselines.provenance import Record
 from metaevents._version import __version__
-from metaevents.errors import MissingError, UsageError
-from metaevents.files import PathLike, write_atomic
+from metaevents.benchmark.untrusted import describe, parse_json, read_bytes
+from metaevents.errors import UsageError
+from metaevents.files import PathLike, user_path, write_atomic
 
 FORMAT = "metaevents-baseline"
 
 FORMAT_VERSION = 1
 
+_MAX_FILE = 1 << 30  # bytes
+_MAX_HEADER = 1 << 24  # bytes; a header of shipped weights has 8,000
+
+BEST_WEIGHTS = "best.safetensors"
+"""Name of the file with the best weights in a run's folder."""
+
 
 @dataclass(frozen=True)
 class Weights:
-    """Parameters by name, and where they come from."""
+    """Parameters and where they come from.
+
+    Attributes:
+        tensors: Parameters by name.
+        config: Configuration of the run.
+        record: What they were trained and selected on.
+    """
 
     tensors: Mapping[str, Tensor]
     config: RunConfig
     record: Record
 
     def save(self, path: Path) -> None:
+        """Write a weights file."""
         from safetensors.torch import save
 
         metadata = {
-            "format": FORMAT, "format_version": str(FORMAT_VERSION), "metaevents": __version__,
-            "config": json.dumps(self.config.to_dict()), "record": json.dumps(self.record.to_dict()),
-        }  # fmt: skip
+            "format": FORMAT,
+            "format_version": str(FORMAT_VERSION),
+            "metaevents": __version__,
+            "config": json.dumps(self.config.to_dict()),
+            "record": json.dumps(self.record.to_dict()),
+        }
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.tensors.items()}
         write_atomic(path, save(tensors, metadata))
 
 
+def weights_path(source: PathLike) -> Path:
+    """Return the weights file of a run's folder, or the path itself if it is no folder."""
+    path = user_path(source).absolute()
+    return path / BEST_WEIGHTS if path.is_dir() else path
+
+
+@leaves_inference_mode
 def read_weights(path: PathLike) -> Weights:
-    """Read a weights file.
+    """Read a weights file from any source.
+
+    The configuration and the record are checked, and the tensors have the shapes that follow from
+    them. Memory and time are bounded by the size of the file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The weights, in float32 on the CPU; all are finite.
 
     Raises:
-        MissingError: no such file.
-        UsageError: a file that is truncated, not one of ours, or of a newer release.
+        MissingError: There is no such file.
+        UsageError: The file is truncated or damaged, was not written by `python -m baselines`, or
+            was written by a newer release.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise MissingError(
-            f"no weights {path}; give a run's folder, a .safetensors file or the name of a baseline"
-        )
+    path = user_path(path)
+    content = read_bytes(
+        path,
+        _MAX_FILE,
+        "weights",
+        "give a run's folder, a .safetensors file or the name of a baseline",
+    )
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
-    except SafetensorError as error:
+        header = _header(content)
+    except Exception as error:  # whatever damage leads to
+        raise _incomplete(path, error) from error
+    metadata = header.pop("__metadata__", None)
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise UsageError(
-            f"{path} is no whole safetensors file ({error}); copy or train it again"
-        ) from None
-    if metadata.get("format") != FORMAT:
-        raise UsageError(
-            f"{path} has no record of its training; give weights that `python -m baselines train` wrote"
+            f"{path} has no record of its training; give weights that `python -m baselines train` "
+            "wrote"
         )
-    if int(metadata["format_version"]) > FORMAT_VERSION:
+    _check_version(path, metadata)
+    try:
+        config = RunConfig.from_dict(parse_json(metadata["config"]))
+        record = Record.from_dict(parse_json(metadata["record"]))
+        _check_tensors(header, config, record)
+    except Exception as error:
+        reason = f"no field {error}" if isinstance(error, KeyError) else describe(error)
         raise UsageError(
-            f"{path} was written by metaevents {metadata['metaevents']}; update this one ({__version__})"
+            f"{path} does not fit its own description ({reason}); copy or train it again"
+        ) from error
+    return Weights(_tensors(path, content), config, record)
+
+
+def _header(content: bytes) -> dict[str, Any]:
+    """Return the header of a safetensors file, or raise any exception."""
+    size = int.from_bytes(content[:8], "little")
+    if len(content) < 8 or size > min(len(content) - 8, _MAX_HEADER):
+        raise ValueError(f"its header states {size:,} bytes, the file has {len(content):,}")
+    header = parse_json(content[8 : 8 + size].decode())
+    if not isinstance(header, dict):
+        raise ValueError("its header is no object")
+    return header
+
+
+def _incomplete(path: Path, error: BaseException) -> UsageError:
+    """Return the error for a file that is no safetensors file."""
+    return UsageError(
+        f"{path} is not a complete safetensors file ({describe(error)}); copy or train it again"
+    )
+
+
+def _check_version(path: Path, metadata: Mapping[str, Any]) -> None:
+    """Refuse a file of a newer release."""
+    version = str(metadata.get("format_version"))
+    if not version.isascii() or not version.isdigit() or len(version) > 9:
+        raise UsageError(
+            f"{path} has the format version {version[:60]!r}, expected {FORMAT_VERSION}; copy or "
+            "train it again"
         )
-    config = RunConfig.from_dict(json.loads(metadata["config"]))
-    return Weights(tensors, config, Record.from_dict(json.loads(metadata["record"])))
+    if int(version) > FORMAT_VERSION:
+        raise UsageError(
+            f"{path} was written by metaevents {str(metadata.get('metaevents'))[:60]}, which is "
+            f"newer than this one ({__version__}); update metaevents"
+        )
+
+
+def _check_tensors(header: Mapping[str, Any], config: RunConfig, record: Record) -> None:
+    """Raise ValueError unless the file's tensors are those of the configuration."""
+    ways = None
+    if config.kind.method == "transfer":
+        (ways,) = header["head.bias"]["shape"]
+    expected = weight_shapes(config, record.frame_shape, ways)
+    for name in sorted({*expected, *header}):
+        shape = tuple(header[name]["shape"]) if name in header else "missing"
+        if shape != expected.get(name):
+            raise ValueError(
+                f"{name[:60]} is {str(shape)[:60]}, the configured {config.model} has "
+                f"{expected.get(name, 'no such tensor')}"
+            )
+        if header[name]["dtype"] != "F32":
+            raise ValueError(f"{name} has the type {str(header[name]['dtype'])[:60]}, expected F32")
+
+
+def _tensors(path: Path, content: bytes) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file."""
+    from safetensors.torch import load
+
+    try:
+        with torch.device("cpu"):
+            tensors = load(content)
+    except Exception as error:  # whatever damage leads to
+        raise _incomplete(path, error) from error
+    for name, values in tensors.items():
+        if not bool(values.isfinite().all()):
+            raise UsageError(
+                f"{path} has numbers in {name} that are infinite or not a number; train it again"
+            )
+    return tensors
 
 
 def fill(module: torch.nn.Module, weights: Weights, path: PathLike) -> None:
     """Put weights into a module.
 
+    Args:
+        module: Changed in place.
+        weights: Tensors with the names and shapes of the module's.
+        path: Where the weights come from, for the message.
+
     Raises:
-        UsageError: weights of another architecture, with the first parameter that does not fit.
+        UsageError: The weights are of another architecture; names the first parameter that does not
+            fit.
     """
-    own = module.state_dict()
-    for name in {**own, **weights.tensors}:
-        have, need = (
-            tuple(side[name].shape) if name in side else None for side in (weights.tensors, own)
+    state = module.state_dict()
+    for name in {**state, **weights.tensors}:
+        actual, expected = (
+            tuple(tensors[name].shape) if name in tensors else None
+            for tensors in (weights.tensors, state)
         )
-        if have != need:
+        if actual != expected:
             raise UsageError(
-                f"{path} is of another architecture: {name} is {have or 'missing'} there and {need or 'absent'} in the "
-                f"configured {weights.config.model}; use the configuration that it was trained with"
+                f"{path} is of another architecture: {name} is {actual or 'missing'} there and "
+                f"{expected or 'absent'} in the configured {weights.config.model}; use the "
+                "configuration that it was trained with"
             )
     module.load_state_dict(dict(weights.tensors))

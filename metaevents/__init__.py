@@ -1,10 +1,15 @@
-"""Few-shot learning on event cameras: Double N-MNIST and Double ASL-DVS as archives, episodes and a leaderboard.
+"""Few-shot learning on event cameras: Double N-MNIST and Double ASL-DVS.
+
+Archives of recordings, reproducible episodes, an evaluation and a leaderboard:
 
     import metaevents as me
-    ds = me.DoubleNMNIST("data", split="test")
-    for episode in me.EpisodeLoader(ds, ways=5, shots=1, queries=15, episodes=600): ...
 
-Names are imported when they are first used, so that importing the package costs nothing.
+    dataset = me.DoubleNMNIST("data", split="test")
+    for episode in me.EpisodeLoader(dataset, ways=5, shots=1, queries=15, episodes=600):
+        ...
+
+The public names below and the submodules are imported at their first use, so that
+`import metaevents` is fast.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ if TYPE_CHECKING:
     from metaevents.archive.reader import Archive
     from metaevents.benchmark import Report, evaluate
     from metaevents.composition import compose
-    from metaevents.datasets import ComposedDataset, DoubleASLDVS, DoubleDataset, DoubleNMNIST, load
+    from metaevents.datasets import ComposedDataset, DoubleASLDVS, DoubleNMNIST, load
     from metaevents.episodes import Episode, EpisodeLoader
     from metaevents.errors import (
         ArchiveError,
@@ -29,27 +34,7 @@ if TYPE_CHECKING:
         UsageError,
     )
 
-_HOME = {
-    "Archive": "archive",
-    "ComposedDataset": "datasets",
-    "DoubleASLDVS": "datasets",
-    "DoubleDataset": "datasets",
-    "DoubleNMNIST": "datasets",
-    "compose": "composition",
-    "load": "datasets",
-    "Episode": "episodes",
-    "EpisodeLoader": "episodes",
-    "Report": "benchmark",
-    "evaluate": "benchmark",
-    "ArchiveError": "errors",
-    "FetchError": "errors",
-    "MetaeventsError": "errors",
-    "MissingError": "errors",
-    "RecordingError": "errors",
-    "UsageError": "errors",
-}
-
-__all__ = [  # noqa: RUF022  in the order in which a user meets them
+__all__ = [  # noqa: RUF022  in the order in which a user needs them
     "DoubleNMNIST",
     "DoubleASLDVS",
     "load",
@@ -60,7 +45,6 @@ __all__ = [  # noqa: RUF022  in the order in which a user meets them
     "Report",
     "Archive",
     "ComposedDataset",
-    "DoubleDataset",
     "MetaeventsError",
     "UsageError",
     "MissingError",
@@ -69,17 +53,67 @@ __all__ = [  # noqa: RUF022  in the order in which a user meets them
     "FetchError",
 ]
 
+_MODULE_OF = {
+    "DoubleNMNIST": "datasets",
+    "DoubleASLDVS": "datasets",
+    "load": "datasets",
+    "compose": "composition",
+    "EpisodeLoader": "episodes",
+    "Episode": "episodes",
+    "evaluate": "benchmark",
+    "Report": "benchmark",
+    "Archive": "archive.reader",
+    "ComposedDataset": "datasets",
+    "MetaeventsError": "errors",
+    "UsageError": "errors",
+    "MissingError": "errors",
+    "ArchiveError": "errors",
+    "RecordingError": "errors",
+    "FetchError": "errors",
+}
+
+_SUBMODULES = (
+    "archive",
+    "archive_info",
+    "arguments",
+    "augmentation",
+    "benchmark",
+    "building",
+    "cache",
+    "cli",
+    "composition",
+    "dataset_card",
+    "datasets",
+    "distributed",
+    "download",
+    "episodes",
+    "errors",
+    "events",
+    "files",
+    "frames",
+    "generated_files",
+    "global_state",
+    "hashing",
+    "quickstart",
+    "rng",
+    "sampling",
+    "show",
+    "simulation",
+    "sources",
+    "specs",
+    "workers",
+)
+
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"metaevents.{_HOME[name]}"), name)
-    try:
+    """Import a public name or a submodule at its first use."""
+    if name in _MODULE_OF:
+        return getattr(import_module(f"metaevents.{_MODULE_OF[name]}"), name)
+    if name in _SUBMODULES:
         return import_module(f"metaevents.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"metaevents.{name}":
-            raise
-        raise AttributeError(f"module 'metaevents' has no attribute {name!r}") from None
+    raise AttributeError(f"module 'metaevents' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    """The public names and the submodules, imported or not."""
+    return sorted({*globals(), *_MODULE_OF, *_SUBMODULES})

@@ -1,4 +1,4 @@
-"""`python -m metaevents` is the console script `metaevents`."""
+"""Run the command line: `python -m metaevents` does what the console script `metaevents` does."""
 
 import sys
 

@@ -1,53 +1,76 @@
-"""Composed datasets: recordings side by side, their classes, partitions and pairings, as dense frames or events.
+"""Composed datasets: classes of recordings side by side, as dense frames or events.
 
-`DoubleNMNIST` and `DoubleASLDVS` are the benchmark; `compose` makes the like of any labeled source, at any arity. Drawing
-episodes is left to `metaevents.episodes`.
+`DoubleNMNIST` and `DoubleASLDVS` are the benchmark's datasets and `load` opens them by name. A
+user's own ones are made by `metaevents.composition.compose`. Drawing episodes is left to
+`metaevents.sampling`, loading them to `metaevents.episodes`.
 """
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from math import prod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from metaevents import cache
 from metaevents.archive.reader import Archive
-from metaevents.building import archive_path, build_archive, open_source
-from metaevents.errors import ArchiveError, MissingError, UsageError
+from metaevents.arguments import whole_number
+from metaevents.building import open_archive
+from metaevents.errors import ArchiveError, UsageError
 from metaevents.events import EVENT_DTYPE, Events, side_by_side
 from metaevents.files import PathLike
-from metaevents.frames import accumulate, largest_value, numpy_dtype, scatter, values_of_counts
+from metaevents.frames import (
+    accumulate,
+    largest_value,
+    merge_bins,
+    numpy_dtype,
+    scatter,
+    values_of_counts,
+)
+from metaevents.global_state import to_tensor
 from metaevents.rng import Streams
-from metaevents.sampling import different_samples, published_samples
+from metaevents.sampling import MAX_SEED, Sample, different_samples, published_samples
 from metaevents.specs import PAIRINGS, DatasetRules, class_name, get_spec
 
 if TYPE_CHECKING:
     import torch
 
 ClassRef: TypeAlias = str | int
+"""A class, by its name or by its index in `ComposedDataset.classes`."""
 
 
 class ComposedDataset:
-    """The classes of one split, each a tuple of component labels, with all samples that their recordings make.
+    """The classes of one split, each a tuple of component labels, with all their composed samples.
 
     Made by `DoubleNMNIST`, `DoubleASLDVS`, `load` and `compose`.
 
-    Attributes:
-        archive: the recordings.
-        protocol: geometry, splits, partitions, pairings.
+    Args:
+        archive: The recordings.
+        rules: Geometry, class splits, partitions and pairings.
         split: "train", "val" or "test".
-        pairing: "all" (any left with any right) or "published" (the published loader's index arithmetic).
+        pairing: "all" or "published".
         class_split: "published", "novel-components", or a name of the user's own.
-        classes: names of the split's classes, sorted.
-        components: class name -> component labels, left to right.
-        labels: the component labels that the split's classes use.
-        frame_shape: (T, P, H, W).
-        fingerprint: hex SHA-256 over recording contents, partition, splits and protocol version.
-        min_gap: least distance in file numbers between support and query of a class on a side.
+
+    Attributes:
+        archive: The recordings.
+        rules: Geometry, class splits, partitions and pairings.
+        split: "train", "val" or "test".
+        pairing: "all" (any left with any right recording) or "published" (the index arithmetic of
+            the published loader).
+        class_split: The class split: which classes train, validate and test. The argument
+            `classes` of `load` and of the datasets gives it.
+        classes: Names of the split's classes, sorted. (The argument `classes` of `load` names a
+            class split instead.)
+        components: Class name -> component labels, left to right.
+        labels: The component labels that the split's classes use.
+        fingerprint: Hex SHA-256 over recording contents, partition, splits and protocol version.
+
+    Raises:
+        UsageError: The split, pairing or class split does not exist.
+        ArchiveError: The archive has other labels, a smaller sensor or a shorter window than the
+            rules need.
     """
 
     ordering = "xytp"
@@ -72,12 +95,19 @@ class ComposedDataset:
             raise UsageError(f"{rules.name} has no published pairing; use pairing='all'")
         if archive.labels != rules.labels:
             raise ArchiveError(
-                f"{archive.path} has the labels {archive.labels}, {rules.name} needs {rules.labels}"
+                f"{archive.path} has the labels {archive.labels}, {rules.name} needs "
+                f"{rules.labels}; give an archive of {rules.name}"
             )
         if archive.window_us < rules.composition.window_us:
             raise ArchiveError(
-                f"{archive.path} keeps {archive.window_us} us a recording, {rules.name} needs "
+                f"{archive.path} keeps {archive.window_us} us per recording, {rules.name} needs "
                 f"{rules.composition.window_us}; build it again with a longer window"
+            )
+        crop, sensor = rules.composition.crop, archive.sensor_size
+        if crop[0] > sensor[0] or crop[1] > sensor[1]:
+            raise ArchiveError(
+                f"{archive.path} has recordings of {sensor} pixels, {rules.name} keeps {crop} "
+                f"pixels of each; give an archive of {rules.name}"
             )
         self.archive = archive
         self.rules = rules
@@ -94,22 +124,26 @@ class ComposedDataset:
         used = {label for components in named.values() for label in components}
         self.labels = tuple(label for label in rules.labels if label in used)
         self._pools = {label: archive.select(label, partitions) for label in self.labels}
+        self._decoded: dict[str, cache.Columns] = {}
 
     @property
     def name(self) -> str:
+        """Name of the dataset, such as "double-nmnist"."""
         return self.rules.name
 
     @property
     def frame_shape(self) -> tuple[int, int, int, int]:
+        """(T, P, H, W) of a composed sample."""
         return self.rules.composition.frame_shape
 
     @property
     def min_gap(self) -> int:
+        """Least distance in file numbers between support and query of a class on one side."""
         return self.rules.min_gap
 
     @property
     def simulated(self) -> bool:
-        """Whether the recordings are simulated; nothing made of such ones enters the leaderboard."""
+        """Whether the recordings are simulated; the leaderboard takes no result on such ones."""
         return self.archive.simulated
 
     def __len__(self) -> int:
@@ -118,144 +152,297 @@ class ComposedDataset:
 
     def __repr__(self) -> str:
         return (
-            f"<{self.name} {self.split}: {len(self)} classes ({self.class_split}), pairing {self.pairing}, "
-            f"{self.archive.source}, frames {self.frame_shape}>"
+            f"<{self.name} {self.split}: {len(self)} classes ({self.class_split}), "
+            f"pairing {self.pairing}, {self.archive.source}, frames {self.frame_shape}>"
         )
 
     def resolve(self, c: ClassRef) -> str:
-        """The name of a class given by its name or its index in `classes`.
+        """Return the name of a class.
+
+        Args:
+            c: Class name, or index in `classes`.
 
         Raises:
-            UsageError: no such class in this split.
+            UsageError: This split has no such class.
         """
         if isinstance(c, str):
             if c in self.components:
                 return c
         else:
             try:
-                return self.classes[operator.index(c)]
-            except (IndexError, TypeError):
+                return self.classes[whole_number("class", c)]
+            except (IndexError, UsageError):
                 pass
         raise UsageError(
-            f"no class {c!r} among the {len(self)} of the {self.split} split; give a name such as {self.classes[0]!r} "
-            f"or an index from 0 to {len(self) - 1}"
+            f"no class {c!r} among the {len(self)} of the {self.split} split; "
+            f"give a name such as {self.classes[0]!r} or an index from 0 to {len(self) - 1}"
         )
 
     def pool(self, label: str) -> np.ndarray:
-        """Archive indices of the recordings that a component label draws from here, in order of id; [k] int64."""
+        """Return the recordings of a component label in this split.
+
+        Args:
+            label: One of `labels`.
+
+        Returns:
+            [k] int64 archive indices, in order of id.
+        """
         return self._pools[label]
 
     def n_recordings(self, c: ClassRef) -> tuple[int, ...]:
-        """Recordings available to a class on each side, left to right."""
+        """Return the number of recordings available to a class on each side, left to right.
+
+        Args:
+            c: Class name, or index in `classes`.
+        """
         return tuple(len(self._pools[label]) for label in self.components[self.resolve(c)])
 
     def recording_ids(self, c: ClassRef) -> tuple[tuple[str, ...], ...]:
-        """Ids of a class's recordings on each side, left to right, each in order: "Train/3/00012", "a/a_0001"."""
+        """Return the ids of a class's recordings on each side, left to right.
+
+        Args:
+            c: Class name, or index in `classes`.
+
+        Returns:
+            A tuple of ids per side, in order, such as "Train/3/00012" or "a/a_0001".
+        """
         ids = self.archive.ids
         return tuple(
             tuple(ids[i] for i in self._pools[label]) for label in self.components[self.resolve(c)]
         )
 
-    def frames(self, c: ClassRef, *sides: int, dtype: torch.dtype | None = None) -> torch.Tensor:
-        """One composed sample as event counts.
+    def frames(
+        self,
+        c: ClassRef,
+        *sides: int | torch.dtype,
+        dtype: torch.dtype | None = None,
+        left: int | None = None,
+        right: int | None = None,
+    ) -> torch.Tensor:
+        """Return one composed sample as event counts.
 
         Args:
-            c: class name or index.
-            sides: for each side, left to right, the place of the recording in `recording_ids(c)`.
-            dtype: float32 by default; uint8 saturates at 255, float16 at 65,504.
+            c: Class name, or index in `classes`.
+            sides: One index per side, left to right: the place of the recording in
+                `recording_ids(c)`. `dtype` may follow as the last one.
+            dtype: torch.float32 (default), torch.float16 (saturates at 65,504) or torch.uint8
+                (saturates at 255).
+            left: The index of side 0, by name.
+            right: The index of side 1, by name.
 
         Returns:
-            [T, P, H, W] dense tensor of event counts; P = 0 is OFF, 1 is ON.
+            [T, P, H, W] dense tensor of event counts; P = 0 is OFF, P = 1 is ON.
 
         Raises:
-            UsageError: no such class or recording.
-        """
-        return self.stack_frames([self._recordings(c, sides)], dtype=dtype)[0]
+            UsageError: There is no such class or recording, or the dtype is unknown.
 
-    def events(self, c: ClassRef, *sides: int, downsampled: bool = True) -> Events:
-        """One composed sample as events, sorted by t (microseconds from the start of the recordings).
+        Example:
+            dataset.frames("35", 0, 7)
+            dataset.frames("35", left=0, right=7, dtype=torch.uint8)
+        """
+        indices, dtype = self._bind(sides, left, right, dtype)
+        return self.stack_frames([self._find_recordings(c, indices)], dtype=dtype)[0]
+
+    def events(
+        self,
+        c: ClassRef,
+        *sides: int,
+        downsampled: bool = True,
+        left: int | None = None,
+        right: int | None = None,
+    ) -> Events:
+        """Return one composed sample as events.
 
         Args:
-            c, sides: as for `frames`.
-            downsampled: on the grid of `frames`; False keeps the pixels of the crop (64 x 32, 480 x 180).
+            c: Class name, or index in `classes`.
+            sides: One index per side, as for `frames`. `downsampled` may follow as the last one.
+            downsampled: On the grid of `frames`; False keeps the pixels of the crop (64 x 32,
+                480 x 180).
+            left: The index of side 0, by name.
+            right: The index of side 1, by name.
 
         Returns:
-            [N] structured array (x, y, t, p) of `metaevents.events.EVENT_DTYPE`.
-        """
-        return self.sample_events(self._recordings(c, sides), downsampled=downsampled)
+            [N] structured array (x, y, t, p) of `metaevents.events.EVENT_DTYPE`, sorted by t; t is
+            in microseconds from the start of the recordings.
 
-    def _recordings(self, c: ClassRef, sides: Sequence[int]) -> tuple[int, ...]:
+        Raises:
+            UsageError: There is no such class or recording.
+        """
+        indices, downsampled = self._bind(sides, left, right, downsampled)
+        return self.sample_events(self._find_recordings(c, indices), downsampled=downsampled)
+
+    def _bind(
+        self, positional: tuple[Any, ...], left: int | None, right: int | None, option: Any
+    ) -> tuple[tuple[Any, ...], Any]:
+        """Return the indices of the sides and the option of a call of `frames` or `events`.
+
+        The sides are given by position, by the names `left` and `right`, or both. The option may
+        follow the sides by position.
+        """
+        sides = positional
+        for side, index in enumerate((left, right)):
+            if index is None:
+                continue
+            if len(sides) != side:
+                raise UsageError(
+                    f"got {len(positional)} positional indices, left={left} and right={right}; "
+                    "left is side 0 and right is side 1: give each side once"
+                )
+            sides = (*sides, index)
+        arity = self.rules.composition.arity
+        if len(sides) == len(positional) == arity + 1:
+            return sides[:arity], sides[arity]
+        return sides, option
+
+    def _find_recordings(self, c: ClassRef, sides: Sequence[int]) -> Sample:
+        """Return the archive indices of a class's recordings, given by their places."""
         name = self.resolve(c)
         components = self.components[name]
         if len(sides) != len(components):
             raise UsageError(
-                f"class {name!r} has {len(components)} sides, got {len(sides)} indices; give one a side"
+                f"class {name!r} has {len(components)} sides, got {len(sides)} indices; "
+                "give one per side"
             )
         chosen = []
         for side, (label, place) in enumerate(zip(components, sides, strict=True)):
             pool = self._pools[label]
-            if not 0 <= operator.index(place) < len(pool):
+            if not len(pool):
                 raise UsageError(
-                    f"class {name!r} has {len(pool)} recordings on side {side}, got index {place}; "
-                    f"give one from 0 to {len(pool) - 1}"
-                    if len(pool)
-                    else f"{self.archive.path} has no recording of {label!r} for the {self.split} split of {self.name}"
+                    f"{self.archive.path} has no recording of {label!r} for the {self.split} split "
+                    f"of {self.name}; build it from more recordings"
+                )
+            place = whole_number(f"index of side {side}", place)
+            if not 0 <= place < len(pool):
+                raise UsageError(
+                    f"class {name!r} has {len(pool)} recordings on side {side}, "
+                    f"got index {place}; give one from 0 to {len(pool) - 1}"
                 )
             chosen.append(int(pool[place]))
         return tuple(chosen)
 
-    # What episodes are made of: samples given by archive indices, one a side.
+    # Low-level access, for episodes: a sample is one archive index per side.
 
     def name_samples(self, samples: Iterable[Sequence[int]]) -> tuple[tuple[str, ...], ...]:
-        """The recording ids of samples, left to right."""
+        """Return the recording ids of samples.
+
+        Args:
+            samples: [n, sides] archive indices.
+
+        Returns:
+            The ids of each sample, left to right.
+        """
         ids = self.archive.ids
         return tuple([tuple([ids[i] for i in sample]) for sample in samples])
 
     def stack_frames(
-        self, samples: Sequence[Sequence[int]], dtype: torch.dtype | None = None
+        self,
+        samples: Sequence[Sequence[int]],
+        dtype: torch.dtype | None = None,
+        bins: int | None = None,
     ) -> torch.Tensor:
-        """Samples as event counts; see `frames`.
+        """Return samples as event counts.
 
         Args:
-            samples: for each sample the archive index of every side's recording.
+            samples: [n, sides] archive indices.
+            dtype: As for `frames`.
+            bins: Number of time bins, a divisor of T; neighboring bins are merged, and counts
+                saturate after that. T by default.
 
         Returns:
-            [n, T, P, H, W] in memory of its own.
-        """
-        import torch
+            [n, T, P, H, W] in new memory.
 
-        out = np.empty((len(samples), prod(self.frame_shape)), numpy_dtype(dtype))
-        columns = self._cells
+        Raises:
+            UsageError: The dtype is unknown, or `bins` is no divisor of T.
+        """
+        out_dtype = numpy_dtype(dtype)
+        merged = self.merged_bins(bins)
+        if merged > 1:
+            return self._stack_merged(samples, out_dtype, merged)
+        out = np.empty((len(samples), prod(self.frame_shape)), out_dtype)
+        columns = self._columns("cells")
         step = self.rules.composition.side_shape[1]
         table = values_of_counts(columns.largest, out.dtype)
-        # The kernel knows no float16; it moves the bits.
+        # The compiled loop does not support float16, so it moves the bits as uint16.
         view = out.view(np.uint16) if out.dtype == np.float16 else out
         scatter(
             view,
             columns["cell"],
             columns["count"],
-            *columns.spans(samples),
+            *self._spans(columns, samples),
             step,
             table.view(view.dtype),
         )
-        return torch.from_numpy(out.reshape(len(samples), *self.frame_shape))
+        return to_tensor(out.reshape(len(samples), *self.frame_shape))
+
+    def merged_bins(self, bins: int | None) -> int:
+        """Return how many of the T time bins become one if `bins` are wanted.
+
+        Args:
+            bins: Number of time bins; None for T.
+
+        Raises:
+            UsageError: `bins` is no divisor of T.
+        """
+        T = self.frame_shape[0]
+        if bins is None:
+            return 1
+        bins = whole_number("bins", bins, least=1)
+        if T % bins:
+            raise UsageError(f"bins={bins} does not divide the {T} time bins; give a divisor")
+        return T // bins
+
+    def _stack_merged(
+        self, samples: Sequence[Sequence[int]], dtype: np.dtype[Any], merged: int
+    ) -> torch.Tensor:
+        """Return samples as event counts, with `merged` time bins in one."""
+        T, *grid = self.frame_shape
+        columns = self._columns("cells")
+        total = np.zeros((len(samples), T // merged * prod(grid)), np.int64)
+        merge_bins(
+            total,
+            columns["cell"],
+            columns["count"],
+            *self._spans(columns, samples),
+            self.rules.composition.side_shape[1],
+            prod(grid),
+            merged,
+        )
+        out = np.minimum(total, largest_value(dtype)).astype(dtype)
+        return to_tensor(out.reshape(len(samples), T // merged, *grid))
 
     def stack_sums(
         self, samples: Sequence[Sequence[int]], dtype: torch.dtype | None = None
     ) -> torch.Tensor:
-        """Samples as counts summed over the window, without building the time axis; [n, P, H, W]."""
-        import torch
+        """Return samples as event counts over the window, without building the time axis.
 
+        Args:
+            samples: [n, sides] archive indices.
+            dtype: As for `frames`.
+
+        Returns:
+            [n, P, H, W] in new memory.
+
+        Raises:
+            UsageError: The dtype is unknown.
+        """
         grid = self.frame_shape[1:]
-        columns = self._cells
+        columns = self._columns("cells")
         total = np.zeros((len(samples), prod(grid)), np.int64)
         step = self.rules.composition.side_shape[1]
-        accumulate(total, columns["cell"], columns["count"], *columns.spans(samples), step)
+        accumulate(total, columns["cell"], columns["count"], *self._spans(columns, samples), step)
         out = np.minimum(total, largest_value(numpy_dtype(dtype))).astype(numpy_dtype(dtype))
-        return torch.from_numpy(out.reshape(len(samples), *grid))
+        return to_tensor(out.reshape(len(samples), *grid))
 
     def sample_events(self, recordings: Sequence[int], downsampled: bool = True) -> Events:
-        """One sample as events; see `events`. `recordings` are archive indices, one a side."""
+        """Return one sample as events.
+
+        Args:
+            recordings: Archive indices, one per side.
+            downsampled: As for `events`.
+
+        Returns:
+            [N] structured array, as for `events`.
+        """
         composition = self.rules.composition
         sides = [self._recording_events(index) for index in recordings]
         width = composition.crop[0]
@@ -267,66 +454,162 @@ class ComposedDataset:
         return side_by_side(sides, width)
 
     def _recording_events(self, index: int) -> Events:
-        columns = self._events
+        """Return the cropped events of one recording, at sensor resolution."""
+        columns = self._columns("events")
         part = slice(columns.offset[index], columns.offset[index + 1])
         events = np.empty(part.stop - part.start, EVENT_DTYPE)
         for name in ("x", "y", "t", "p"):
             events[name] = columns[name][part]
         return events
 
-    @cached_property
-    def _cells(self) -> cache.Columns:
-        return cache.cells(self.archive, self.rules.composition, self.fingerprint)
+    def _spans(
+        self, columns: cache.Columns, samples: Sequence[Sequence[int]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return where the entries of samples begin and end, each [n, sides] int64."""
+        arity = self.rules.composition.arity
+        if not len(samples):
+            return np.zeros((0, arity), np.int64), np.zeros((0, arity), np.int64)
+        if set(map(len, samples)) != {arity}:  # the compiled loops check nothing
+            raise UsageError(f"a sample of {self.name} has {arity} recordings; give one per side")
+        return columns.spans(samples)
 
-    @cached_property
-    def _events(self) -> cache.Columns:
-        return cache.events(self.archive, self.rules.composition, self.fingerprint)
+    def _columns(self, kind: str) -> cache.Columns:
+        """Return the decoded recordings, "cells" or "events"; the first call decodes or maps them.
 
-    def prepare(self, representation: str = "frames", progress: bool | None = None) -> None:
-        """Decode the archive now, so that no worker has to; the first use does it otherwise."""
-        _ = self._events if representation == "events" else self._cells
+        `functools.cached_property` has a lock before Python 3.12, which would stay locked for ever
+        in a process that is forked meanwhile.
+        """
+        columns = self._decoded.get(kind)
+        if columns is None:
+            open_columns = cache.events if kind == "events" else cache.cells
+            columns = open_columns(self.archive, self.rules.composition, self.fingerprint)
+            self._decoded[kind] = columns
+        return columns
+
+    def prepare(
+        self,
+        representation: str = "frames",
+        dtype: torch.dtype | None = None,
+        bins: int | None = None,
+    ) -> None:
+        """Decode the archive into the cache and load compiled code; otherwise the first use does.
+
+        Processes that are forked afterwards need not do it again.
+
+        Args:
+            representation: What will be used: "frames", "sum" or "events".
+            dtype: The dtype that will be used, as for `frames`.
+            bins: The number of time bins that will be used, as for `stack_frames`.
+        """
+        if representation == "events":
+            self._columns("events")
+            return
+        self._columns("cells")
+        if not len(self.archive):
+            return
+        samples = [(0,) * self.rules.composition.arity]
+        if representation == "sum":
+            self.stack_sums(samples, dtype)
+        else:
+            self.stack_frames(samples, dtype, bins)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A mapping does not travel to another process; it is opened there anew.
-        return {
-            name: value for name, value in vars(self).items() if name not in ("_cells", "_events")
-        }
+        # Memory maps are left out: another process opens them again.
+        return {**vars(self), "_decoded": {}}
 
     def as_classification(
         self, pairs_per_class: int, seed: int, dtype: torch.dtype | None = None
     ) -> ClassificationDataset:
-        """The split as ordinary supervised data: the same number of different samples a class, drawn once.
+        """Return the split as supervised data, with equally many different samples per class.
 
         Args:
-            pairs_per_class: samples a class; item i belongs to class i // pairs_per_class.
-            seed: draws the pairs; the same seed gives the same pairs everywhere.
+            pairs_per_class: Samples per class; item i belongs to class i // pairs_per_class.
+            seed: Selects the samples; the same seed gives the same samples on every platform.
+            dtype: As for `frames`.
 
         Returns:
-            A map-style torch dataset of (frames [T, P, H, W], class index int), with `samples`, the ids of every item.
+            A map-style torch dataset of (frames [T, P, H, W], class index).
 
         Raises:
-            UsageError: a class has fewer different pairs.
+            UsageError: A class has fewer different samples, a number is no whole number or out of
+                range, or the dtype is unknown.
         """
-        return _classification(self, pairs_per_class, seed, dtype)
+        pairs_per_class = whole_number("pairs_per_class", pairs_per_class, least=1)
+        seed = whole_number("seed", seed, least=0, most=MAX_SEED)
+        numpy_dtype(dtype)  # raises for an unknown one
+        streams = Streams(
+            [
+                "classification",
+                self.fingerprint,
+                self.split,
+                self.pairing,
+                self.class_split,
+                pairs_per_class,
+                seed,
+            ]
+        )
+        draw = published_samples if self.pairing == "published" else different_samples
+        samples: list[Sample] = []
+        for index, name in enumerate(self.classes):
+            samples += draw(self, name, streams(index), pairs_per_class)
+        return ClassificationDataset(self, samples, pairs_per_class, dtype)
 
 
-class DoubleDataset(ComposedDataset):
-    """A composed dataset of two recordings a sample, left and right."""
+class ClassificationDataset:
+    """A split as supervised data: a map-style torch dataset of (frames [T, P, H, W], class index).
 
-    def frames(  # type: ignore[override]
-        self, c: ClassRef, left: int, right: int, dtype: torch.dtype | None = None
-    ) -> torch.Tensor:
-        """One composed sample as event counts [T, P, H, W]; see `ComposedDataset.frames`."""
-        return super().frames(c, left, right, dtype=dtype)
+    Args:
+        dataset: The split.
+        samples: The items, class by class.
+        pairs_per_class: Items per class.
+        dtype: Of the frames; see `ComposedDataset.frames`.
 
-    def events(  # type: ignore[override]
-        self, c: ClassRef, left: int, right: int, downsampled: bool = True
-    ) -> Events:
-        """One composed sample as events, sorted by t (microseconds); see `ComposedDataset.events`."""
-        return super().events(c, left, right, downsampled=downsampled)
+    Attributes:
+        dataset: The split.
+        classes: Class names; an item's label is an index into them.
+        samples: The archive indices of every item's recordings, one per side.
+    """
+
+    def __init__(
+        self,
+        dataset: ComposedDataset,
+        samples: Sequence[Sample],
+        pairs_per_class: int,
+        dtype: torch.dtype | None,
+    ) -> None:
+        self.dataset = dataset
+        self.classes = dataset.classes
+        self.samples = samples
+        self._pairs_per_class = pairs_per_class
+        self._dtype = dtype
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        index = self._place(index)
+        frames = self.dataset.stack_frames([self.samples[index]], dtype=self._dtype)[0]
+        return frames, index // self._pairs_per_class
+
+    def ids(self, index: int) -> tuple[str, ...]:
+        """Return the recording ids of an item, left to right.
+
+        Args:
+            index: Place of the item.
+        """
+        return self.dataset.name_samples([self.samples[self._place(index)]])[0]
+
+    def _place(self, index: int) -> int:
+        """Return the place of an item, from 0; negative indices count from the end."""
+        index = whole_number("index", index)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"item {index} of {len(self)}")
+        return index % len(self)
 
 
-class _BuiltIn(DoubleDataset):
+class _BuiltIn(ComposedDataset):
+    """A dataset whose rules are in a package file; `dataset` is its name."""
+
     dataset: str
 
     def __init__(
@@ -344,8 +627,8 @@ class _BuiltIn(DoubleDataset):
         super().__init__(archive, rules, split, pairing, classes)
         if self.fingerprint != archive.fingerprint:
             raise ArchiveError(
-                f"{archive.path} has the fingerprint {archive.fingerprint[:16]}..., its contents and protocol "
-                f"{rules.version} give {self.fingerprint[:16]}...; build it again"
+                f"{archive.path} has the fingerprint {archive.fingerprint[:16]}..., its contents "
+                f"and protocol {rules.version} give {self.fingerprint[:16]}...; build it again"
             )
 
 
@@ -353,31 +636,40 @@ class DoubleNMNIST(_BuiltIn):
     """Double N-MNIST: 100 classes of two digits side by side, frames (100, 2, 16, 32).
 
     Args:
-        root: the folder that holds double-nmnist.h5, or the path of such a file.
+        root: The folder that holds double-nmnist.h5, or the path of such a file.
         split: "train" (64 classes), "val" (16) or "test" (20); 16, 9 and 9 with novel components.
-        pairing: "all" is the benchmark; "published" reproduces the published loader's pairing with its leaks.
-        classes: "published", or "novel-components": test digits that training never saw.
-        download: fetch the recordings and build the archive where it is missing.
+        pairing: "all" is the benchmark; "published" reproduces the published loader's pairing with
+            its leaks.
+        classes: The class split: "published", or "novel-components", whose test digits never occur
+            in training. (The attribute `classes` lists the names of the split's classes instead.)
+        download: Fetch the recordings and build the archive if it is missing.
 
     Raises:
-        MissingError: no archive, and `download` is not given; names the two commands that make it.
-        ArchiveError: a file that is no whole archive of this dataset.
-        UsageError: a split, pairing or class split that does not exist.
+        MissingError: There is no archive and `download` is False; the message names the two
+            commands that make it.
+        ArchiveError: The file is not a complete archive of this dataset.
+        UsageError: The split, pairing or class split does not exist.
+
+    Example:
+        dataset = DoubleNMNIST("data", split="test")
+        frames = dataset.frames(dataset.classes[0], 0, 0)
     """
 
     dataset = "double-nmnist"
 
 
 class DoubleASLDVS(_BuiltIn):
-    """Double ASL-DVS: 576 classes of two sign-language letters side by side, frames (100, 2, 30, 80).
+    """Double ASL-DVS: 576 classes of two sign-language letters, frames (100, 2, 30, 80).
 
-    Parameters and errors as for `DoubleNMNIST`; 369, 92 and 115 classes, 169, 25 and 36 with novel components.
+    Arguments and errors are those of `DoubleNMNIST`. The splits have 369, 92 and 115 classes; 169,
+    25 and 36 with novel components.
     """
 
     dataset = "double-asl-dvs"
 
 
 BUILT_IN: Mapping[str, type[_BuiltIn]] = {cls.dataset: cls for cls in (DoubleNMNIST, DoubleASLDVS)}
+"""The built-in datasets by name."""
 
 
 def load(
@@ -388,94 +680,45 @@ def load(
     pairing: str = "all",
     classes: str = "published",
     download: bool = False,
-) -> DoubleDataset:
-    """A built-in dataset by its name, "double-nmnist" or "double-asl-dvs"; options as for `DoubleNMNIST`.
+) -> ComposedDataset:
+    """Return a built-in dataset by its name.
+
+    Args:
+        name: "double-nmnist" or "double-asl-dvs".
+        root: As for `DoubleNMNIST`.
+        split: As for `DoubleNMNIST`.
+        pairing: As for `DoubleNMNIST`.
+        classes: The class split, as for `DoubleNMNIST`.
+        download: As for `DoubleNMNIST`.
 
     Raises:
-        UsageError: no dataset of that name.
+        UsageError: There is no dataset of that name, or no such split, pairing or class split.
+        MissingError: As for `DoubleNMNIST`.
+        ArchiveError: As for `DoubleNMNIST`.
     """
     return BUILT_IN[get_spec(name).name](
         root, split, pairing=pairing, classes=classes, download=download
     )
 
 
-def open_archive(name: str, root: PathLike, *, download: bool = False) -> Archive:
-    """The archive of a built-in dataset, made first where it is missing and `download` is given."""
-    spec = get_spec(name)
-    path = archive_path(name, root)
-    if not path.exists():
-        folder = path.parent
-        if not download:
-            raise MissingError(
-                f"no archive {path}; make it with `metaevents download {spec.recordings['folder']} --root {folder}` and "
-                f"`metaevents build {name} --root {folder}`, or pass download=True"
-            )
-        from metaevents.download import fetch_recordings
+def archive_dataset(path: PathLike) -> str:
+    """Return the name of the dataset of an archive.
 
-        build_archive(name, path, open_source(name, fetch_recordings(spec.recordings, folder)))
-    archive = Archive(path)
-    if archive.dataset != name:
-        raise ArchiveError(
-            f"{path} is an archive of {archive.dataset}, expected {name}; give the other file"
-        )
-    return archive
+    Args:
+        path: An archive, or a folder that holds the archive of one built-in dataset, `<name>.h5`.
 
-
-def _classification(
-    dataset: ComposedDataset, pairs_per_class: int, seed: int, dtype: torch.dtype | None
-) -> ClassificationDataset:
-    if pairs_per_class < 1:
-        raise UsageError(f"pairs_per_class={pairs_per_class}; give at least 1")
-    key = [
-        "classification",
-        dataset.fingerprint,
-        dataset.split,
-        dataset.pairing,
-        dataset.class_split,
-        pairs_per_class,
-        seed,
-    ]
-    streams = Streams(key)
-    samples: list[tuple[int, ...]] = []
-    for index, name in enumerate(dataset.classes):
-        draws = streams(index)
-        if dataset.pairing == "published":
-            samples += published_samples(dataset, name, draws, pairs_per_class)
-        else:
-            samples += different_samples(dataset, name, draws, pairs_per_class)
-    return ClassificationDataset(dataset, samples, pairs_per_class, dtype)
-
-
-class ClassificationDataset:
-    """A split as supervised data; a map-style torch dataset of (frames [T, P, H, W], class index).
-
-    Attributes:
-        classes: class names; an item's label is an index into them.
-        samples: the archive indices of every item's recordings, one a side.
+    Raises:
+        UsageError: The folder holds no archive of a built-in dataset, or several.
+        MissingError: There is no such file.
+        ArchiveError: The file is no archive.
     """
-
-    def __init__(
-        self,
-        dataset: ComposedDataset,
-        samples: Sequence[tuple[int, ...]],
-        pairs_per_class: int,
-        dtype: torch.dtype | None,
-    ) -> None:
-        self.dataset = dataset
-        self.classes = dataset.classes
-        self.samples = samples
-        self._pairs_per_class = pairs_per_class
-        self._dtype = dtype
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        index = range(len(self))[index]
-        return self.dataset.stack_frames([self.samples[index]], dtype=self._dtype)[
-            0
-        ], index // self._pairs_per_class
-
-    def ids(self, index: int) -> tuple[str, ...]:
-        """The recording ids of an item, left to right."""
-        return self.dataset.name_samples([self.samples[index]])[0]
+    path = Path(path).expanduser()
+    if not path.is_dir():
+        return Archive(path).dataset
+    names = [name for name in BUILT_IN if (path / f"{name}.h5").is_file()]
+    if len(names) != 1:
+        raise UsageError(
+            f"{path} holds {len(names)} archives of {' and '.join(BUILT_IN)}, expected one; "
+            "give the archive file, or name the dataset"
+        )
+    return names[0]

@@ -1,42 +1,61 @@
-"""N-way K-shot episodes: the sampler, the loader, and the episode that a learner gets.
+"""Episodes as tensors: the loader, and the episode that a learner gets.
 
-Episode i is a pure function of (fingerprint, split, pairing, classes, ways, shots, queries, seed, i): the same for any number
-of workers, any rank, any start, any platform. How a learner is scored on episodes is left to `metaevents.benchmark`.
+`EpisodeLoader` reads the samples that an `EpisodeSampler` draws, in this process or in workers, and
+brings them into the form that a learner wants. Which recordings an episode consists of is left to
+`metaevents.sampling`, what workers are to `metaevents.workers`, scoring a learner to
+`metaevents.benchmark`.
 """
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from metaevents.datasets import ComposedDataset
+from metaevents.arguments import whole_number
 from metaevents.errors import UsageError
+from metaevents.frames import numpy_dtype
+from metaevents.global_state import generators_restored, ordinary_tensors, seed_generators
 from metaevents.hashing import digest_json
-from metaevents.sampling import Draw, EpisodeSampler, Sample
+from metaevents.rng import Streams
+from metaevents.sampling import MAX_EPISODES, Draw, EpisodeSampler, Sample
+from metaevents.workers import WorkerProcesses, prepare_in_threads
 
 if TYPE_CHECKING:
     import torch
 
-LAYOUTS = ("TPHW", "TPWH")
+    from metaevents.datasets import ComposedDataset
+
+LAYOUTS = ("TPHW", "TPWH", "TNPHW")
+
+REPRESENTATIONS = ("frames", "sum", "events")
+
+_MAX_WORKERS = 1024
 
 SampleIds: TypeAlias = tuple[str, ...]
+"""Recording ids of a composed sample, one per side, left to right."""
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Episode:
-    """One task, or a batch of tasks where the loader has a batch size (then every field gains a leading task axis).
+    """One task, or a batch of tasks if the loader has a batch size.
+
+    In a batch, every field gains a leading task axis. Two episodes are equal only if they are the
+    same object; compare `digest()` to find out whether they consist of the same recordings.
 
     Attributes:
-        support_x: [ways * shots, T, P, H, W] event counts; [.., P, H, W] for sums; a list of event arrays for events.
+        support_x: [ways * shots, T, P, H, W] event counts; [T, ways * shots, P, H, W] with layout
+            "TNPHW"; [ways * shots, P, H, W] with representation "sum"; a list of event arrays with
+            representation "events".
         support_y: [ways * shots] int64 labels, class by class.
-        query_x: [ways * queries, T, P, H, W], as support_x.
+        query_x: [ways * queries, ...], in the form of `support_x`.
         query_y: [ways * queries] int64 labels, in random order.
-        classes: class names; the position is the label.
-        support_ids, query_ids: the (left id, right id) of every sample, in the order of the tensors.
-        index: the episode's place in the loader's stream.
+        classes: Class names; the position is the label.
+        support_ids: The (left id, right id) of every support sample, in the order of the labels.
+        query_ids: The (left id, right id) of every query sample, in the order of the labels.
+        index: The episode's place in the loader's stream.
     """
 
     support_x: Any
@@ -48,30 +67,74 @@ class Episode:
     query_ids: tuple[Any, ...]
     index: int | tuple[int, ...]
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Episode:
-        """The episode with its tensors on a device; lists of events stay where they are."""
+    def __repr__(self) -> str:
+        if isinstance(self.index, tuple):
+            name = f"Episodes {self.index[0]} to {self.index[-1]}" if self.index else "no episodes"
+            classes = ""
+        else:
+            name = f"Episode {self.index}"
+            shown = ", ".join(map(str, self.classes[:5]))
+            classes = f" of {shown}{', ...' if len(self.classes) > 5 else ''}"
+        return f"<{name}{classes}: support {_form(self.support_x)}, query {_form(self.query_x)}>"
+
+    def to(
+        self,
+        device: torch.device | str | int | torch.dtype | None = None,
+        non_blocking: bool = False,
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> Episode:
+        """Return the episode with its tensors on a device; lists of events stay where they are.
+
+        Args:
+            device: The device; None leaves the tensors where they are. A dtype counts as `dtype`.
+            non_blocking: Do not wait for copies from pinned memory to a GPU.
+            dtype: A floating-point dtype or torch.uint8, for the samples alone: labels stay int64.
+                Counts beyond its range become its largest value.
+
+        Raises:
+            UsageError: The device does not exist here, or the dtype does not suit samples.
+        """
+        import torch
+
+        if isinstance(device, torch.dtype):
+            device, dtype = None, device
+        if dtype is not None and not (dtype.is_floating_point or dtype == torch.uint8):
+            raise UsageError(
+                f"dtype={dtype} does not suit samples; give a floating-point dtype or torch.uint8"
+            )
+        target = None if device is None else _checked_device(device)
 
         def move(value: Any) -> Any:
-            return value.to(device, non_blocking=non_blocking) if hasattr(value, "to") else value
+            if target is None or not hasattr(value, "to"):
+                return value
+            return value.to(target, non_blocking=non_blocking)
 
-        return self._map(move)
+        def convert(value: Any) -> Any:
+            if dtype is None or not isinstance(value, torch.Tensor):
+                return value
+            return _saturated(value, dtype)
+
+        moved = self._map(move)
+        return replace(moved, support_x=convert(moved.support_x), query_x=convert(moved.query_x))
 
     def pin_memory(self) -> Episode:
-        """The episode with its tensors in page-locked memory, from which a GPU copies without waiting."""
+        """Return the episode with its tensors in pinned memory, for faster copies to a GPU."""
         return self._map(
             lambda value: value.pin_memory() if hasattr(value, "pin_memory") else value
         )
 
     def _map(self, change: Callable[[Any], Any]) -> Episode:
+        """Return the episode with its four tensors changed."""
         names = ("support_x", "support_y", "query_x", "query_y")
         return replace(self, **{name: change(getattr(self, name)) for name in names})
 
     def as_torchmeta(self) -> dict[str, tuple[Any, torch.Tensor]]:
-        """{"train": (x, y), "test": (x, y)}, the form of torchmeta's and learn2learn's examples."""
+        """Return {"train": (x, y), "test": (x, y)}, the form of torchmeta and learn2learn code."""
         return {"train": (self.support_x, self.support_y), "test": (self.query_x, self.query_y)}
 
     def numpy(self) -> dict[str, Any]:
-        """{"support_x", "support_y", "query_x", "query_y"} as numpy arrays, for JAX and others."""
+        """Return support_x, support_y, query_x and query_y as NumPy arrays, by name."""
 
         def array(value: Any) -> Any:
             return value.detach().cpu().numpy() if hasattr(value, "detach") else value
@@ -82,55 +145,140 @@ class Episode:
         }
 
     def digest(self) -> str:
-        """Hex SHA-256 over classes in label order, sample ids in order and labels; no event data."""
-        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        """Return the hex SHA-256 over classes in label order, sample ids in order, and labels.
+
+        Event data is not covered.
+        """
         return digest_json(
             {
-                "classes": named["classes"],
-                "support_ids": named["support_ids"],
-                "query_ids": named["query_ids"],
-                "support_y": named["support_y"].tolist(),
-                "query_y": named["query_y"].tolist(),
+                "classes": self.classes,
+                "support_ids": self.support_ids,
+                "query_ids": self.query_ids,
+                "support_y": self.support_y.tolist(),
+                "query_y": self.query_y.tolist(),
             }
         )
 
 
-_AHEAD = 32  # episodes planned at a time by who goes through the stream
+def _form(samples: Any) -> str:
+    """The form of samples in a few words."""
+    if hasattr(samples, "shape"):
+        dtype = str(samples.dtype).removeprefix("torch.")
+        return f"{list(samples.shape)} {dtype} on {getattr(samples, 'device', 'cpu')}"
+    return f"{len(samples)} of {type(samples[0]).__name__}" if samples else "without samples"
+
+
+def _saturated(samples: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return samples in another dtype; values beyond its range become the nearest in it."""
+    import torch
+
+    if samples.dtype == dtype:
+        return samples
+    limits = torch.finfo(dtype) if dtype.is_floating_point else torch.iinfo(dtype)
+    own = torch.finfo if samples.dtype.is_floating_point else torch.iinfo
+    if own(samples.dtype).max > limits.max:
+        samples = samples.clamp(limits.min, limits.max)
+    elif not dtype.is_floating_point:
+        samples = samples.clamp(min=0)
+    return samples.to(dtype)
+
+
+def _checked_device(device: Any) -> torch.device:
+    """Return a device that exists here."""
+    import torch
+
+    try:
+        checked = torch.device(device)
+        if checked.type == "cuda":  # without starting CUDA, so that processes can still be forked
+            number = 0 if checked.index is None else checked.index
+            if not torch.cuda.is_available() or number >= torch.cuda.device_count():
+                raise RuntimeError
+        else:
+            torch.empty(0, device=checked)
+    except (RuntimeError, TypeError, ValueError, AssertionError, NotImplementedError):
+        raise UsageError(
+            f"device={device!r} does not exist here; give one that does, such as 'cpu'"
+        ) from None
+    return checked
+
+
+_AHEAD = 32  # episodes drawn at a time while the stream is read in order
 
 
 @dataclass(frozen=True)
 class _Plan:
     """An episode without its events."""
 
+    index: int
     draw: Draw
     support_ids: tuple[SampleIds, ...]
     query_ids: tuple[SampleIds, ...]
 
     @classmethod
-    def of(cls, dataset: ComposedDataset, draw: Draw) -> _Plan:
-        return cls(draw, dataset.name_samples(draw.support), dataset.name_samples(draw.query))
+    def of(cls, dataset: ComposedDataset, index: int, draw: Draw) -> _Plan:
+        return cls(
+            index, draw, dataset.name_samples(draw.support), dataset.name_samples(draw.query)
+        )
 
 
 class EpisodeLoader:
     """Episodes of a dataset, by number or in order, in this process or in workers.
 
+    Every `iter()` is a pass of its own over the stream; several can run side by side.
+
+    Workers prepare episodes ahead, in the order of the stream. Without a transform, frames and sums
+    are filled by threads, because compiled code does it. Event lists and transforms run in
+    processes. These are forked where the system can, so they start with the decoded recordings and
+    the compiled code. They go on from one pass to the next.
+
     Args:
-        dataset: the split.
-        ways, shots, queries: classes an episode; support and query samples a class.
-        episodes: the length of the stream.
-        seed: names the stream; episode i depends on neither `episodes` nor the number of workers.
-        batch_size: tasks stacked along a leading axis; None gives single episodes.
-        num_workers: processes that prepare episodes; 0 prepares them here. The order is the same.
-        dtype: torch.float32 (default), float16 or uint8 (saturating at 255).
-        device: where the tensors go; for a GPU they are copied from pinned memory without waiting.
-        layout: "TPHW", or "TPWH", the published code's order of axes.
-        representation: "frames" [n, T, P, H, W]; "sum" [n, P, H, W], counts over the window; "events", a list of event arrays
-            on the grid of the frames.
-        transform: applied to every sample (a tensor, or an event array: tonic's transforms); frames and sums are stacked again.
+        dataset: The split.
+        ways: Classes per episode.
+        shots: Support samples per class.
+        queries: Query samples per class.
+        episodes: Length of the stream.
+        seed: Selects the stream, from 0 to 2^64 - 1; episode i depends neither on `episodes` nor on
+            `num_workers`.
+        batch_size: Tasks that are stacked along a leading axis; None gives single episodes.
+        num_workers: Threads or processes that prepare episodes; 0 prepares each where and when it
+            is asked for. The episodes and their order are the same.
+        dtype: torch.float32 (default), torch.float16 or torch.uint8 (saturates at 255).
+        device: Device of the tensors. Copies to a GPU are made from pinned memory, without waiting.
+        layout: "TPHW"; "TPWH", the axis order of the published code; or "TNPHW", time first, for
+            frames only: [T, n, P, H, W], in batches [tasks, T, n, P, H, W].
+        representation: "frames" gives [n, T, P, H, W]; "sum" gives [n, P, H, W], counts over the
+            window; "events" gives a list of event arrays on the grid of the frames.
+        transform: Applied to every sample (a tensor [T, P, H, W] or [P, H, W], or an event array,
+            which tonic's transforms take). Transformed frames and sums are stacked again. The
+            global generators of torch, numpy and Python are seeded before the support and before
+            the query of each episode, from `seed` and the episode's index, and put back afterwards.
+            So a random transform gives the same noise whatever the number of workers, and other
+            noise in every episode. A generator of the transform's own is not seeded.
+        bins: Number of time bins of frames, a divisor of T: neighboring bins are merged, and counts
+            are summed before they saturate. T by default.
+
+    Attributes:
+        dataset: The split.
+        episode_sampler: The `EpisodeSampler` of the stream.
+        ways: As given.
+        shots: As given.
+        queries: As given.
+        episodes: As given.
+        seed: As given.
+        batch_size: As given.
+        num_workers: As given.
+        device: The device; None leaves the tensors in main memory.
 
     Raises:
-        UsageError: numbers that do not fit the dataset, or an unknown layout, representation or dtype.
+        UsageError: The numbers are no whole numbers or do not fit the dataset, the device does not
+            exist here, or layout, representation or dtype is unknown or does not fit the others.
+
+    Example:
+        for episode in EpisodeLoader(dataset, ways=5, shots=1, queries=15):
+            classifier = learner.adapt(episode.support_x, episode.support_y, 5)
     """
+
+    # A public attribute `sampler` would make Lightning take this for torch's DataLoader.
 
     def __init__(
         self,
@@ -147,146 +295,200 @@ class EpisodeLoader:
         layout: str = "TPHW",
         representation: str = "frames",
         transform: Callable[[Any], Any] | None = None,
+        bins: int | None = None,
     ) -> None:
-        for name, value, least in (
-            ("episodes", episodes, 0), ("seed", seed, 0), ("num_workers", num_workers, 0), ("batch_size", batch_size, 1),
-        ):  # fmt: skip
-            if value is not None and value < least:
-                raise UsageError(f"{name}={value}; give at least {least}")
-        if layout not in LAYOUTS:
-            raise UsageError(f"layout={layout!r}; choose one of {', '.join(LAYOUTS)}")
-        if representation not in REPRESENTATIONS:
-            raise UsageError(
-                f"representation={representation!r}; choose one of {', '.join(REPRESENTATIONS)}"
-            )
         self.dataset = dataset
-        self.sampler = EpisodeSampler(dataset, ways, shots, queries, seed)
-        self.ways, self.shots, self.queries = ways, shots, queries
-        self.episodes, self.seed = episodes, seed
-        self.batch_size, self.num_workers = batch_size, num_workers
-        self.device = device
-        self._form = _Form(dataset, representation, layout, dtype, transform)
-        self._workers: Any = None
+        self.episodes = whole_number("episodes", episodes, least=0, most=MAX_EPISODES)
+        self.batch_size = (
+            None
+            if batch_size is None
+            else whole_number("batch_size", batch_size, least=1, most=MAX_EPISODES)
+        )
+        self.num_workers = whole_number("num_workers", num_workers, least=0, most=_MAX_WORKERS)
+        self.device = None if device is None else _checked_device(device)
+        self.episode_sampler = EpisodeSampler(dataset, ways, shots, queries, seed)
+        self.ways, self.shots = self.episode_sampler.ways, self.episode_sampler.shots
+        self.queries, self.seed = self.episode_sampler.queries, self.episode_sampler.seed
+        self._form = _SampleForm(dataset, representation, layout, dtype, transform, bins, self.seed)
+        self._idle: list[WorkerProcesses] = []
         self._plans: dict[int, _Plan] = {}
         self._last = -1
 
     def __len__(self) -> int:
-        """Episodes, or batches where a batch size is set."""
+        """The number of episodes, or of batches if a batch size is set."""
         return -(-self.episodes // self.batch_size) if self.batch_size else self.episodes
 
     def __getitem__(self, index: int) -> Episode:
-        """Episode or batch `index`; negative ones count from the end."""
-        try:
-            position = range(len(self))[operator.index(index)]
-        except IndexError:
-            raise IndexError(f"episode {index} of a loader of {len(self)}") from None
-        return self._place(self._prepare(position))
+        """Return episode or batch `index`; negative indices count from the end."""
+        position = whole_number("index", index)
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"episode {position} of a loader of {len(self)}")
+        return self._place(self._prepare(position % len(self)))
 
     def __iter__(self) -> Iterator[Episode]:
         if not self.num_workers:
-            for position in range(len(self)):
-                yield self._place(self._prepare(position))
-            return
-        for episode in self._worker_loader():
-            yield self._place(episode)
+            return self._iterate_here(range(len(self)))
+        if self._form.compiled:
+            return self._iterate_in_threads(range(len(self)))
+        return self._iterate_in_processes()
+
+    def iterate(self, indices: Sequence[int]) -> Iterator[Episode]:
+        """Yield some episodes or batches, prepared by the loader's workers.
+
+        Args:
+            indices: Places in the loader; negative ones count from the end.
+
+        Raises:
+            IndexError: There is no such place.
+            UsageError: An index is no whole number.
+        """
+        positions = [whole_number("index", index) for index in indices]
+        for position in positions:
+            if not -len(self) <= position < len(self):
+                raise IndexError(f"episode {position} of a loader of {len(self)}")
+        positions = [position % len(self) for position in positions]
+        if not self.num_workers:
+            return self._iterate_here(positions)
+        if self._form.compiled:
+            return self._iterate_in_threads(positions)
+        return map(self._place, self._start_processes(positions))
 
     def draw(self, index: int) -> Draw:
-        """What episode `index` consists of, without reading any event."""
-        return self.sampler(index)
+        """Return what episode `index` consists of, without reading any event."""
+        return self.episode_sampler(index)
+
+    def _iterate_here(self, positions: Sequence[int]) -> Iterator[Episode]:
+        """Yield episodes prepared in this process, each when it is asked for."""
+        for position in positions:
+            yield self._place(self._prepare(position))
+
+    def _iterate_in_threads(self, positions: Sequence[int]) -> Iterator[Episode]:
+        """Yield episodes that threads fill; they are drawn in the caller's thread."""
+        self._form.prepare()
+        plans = map(self._plan_position, positions)
+        yield from map(self._place, prepare_in_threads(self._fill, plans, self.num_workers))
+
+    def _iterate_in_processes(self) -> Iterator[Episode]:
+        """Yield all episodes from worker processes, which are kept for the next pass."""
+        processes = self._take_processes()
+        ended = False
+        try:
+            for episode in processes:
+                yield self._place(episode)
+            ended = True
+        except GeneratorExit:
+            ended = True  # the caller stopped early
+            raise
+        finally:
+            if ended:
+                self._idle = [processes]
+            else:
+                processes.close()
+
+    def _take_processes(self) -> WorkerProcesses:
+        """Return processes that no pass uses."""
+        while self._idle:
+            processes = self._idle.pop()
+            if not processes.inherited:
+                return processes
+            _inherited.append(processes)
+        return self._start_processes(range(len(self)))
+
+    def _start_processes(self, positions: Sequence[int]) -> WorkerProcesses:
+        """Return new processes that prepare the episodes at some positions."""
+        self._form.prepare()
+        samples = self.ways * (self.shots + self.queries) * (self.batch_size or 1)
+        largest = 8 * samples * prod(self.dataset.frame_shape) + (1 << 20)
+        # A copy of the loader: if the processes could be reached from what they prepare, they would
+        # be released in a cycle, and torch would wait five seconds for each.
+        return WorkerProcesses(copy(self)._prepare, positions, self.num_workers, largest)
 
     def _plan(self, index: int) -> _Plan:
-        """Everything about an episode but its events. Who goes through the stream gets it planned some episodes ahead:
-        moving an episode's events drives the sampler's code and data out of the processor's caches, so that drawing many at a
-        time takes a third of the time.
+        """Return everything about an episode but its events.
+
+        If the stream is read in order, several episodes are drawn ahead. Reading events drives the
+        sampler's code and data out of the processor's caches, so drawing many episodes at a time
+        takes a third of the time.
         """
-        if index not in self._plans:
+        plans = self._plans
+        if index not in plans:
             ahead = _AHEAD if index - 1 == self._last else 1
             stop = max(index + 1, min(index + ahead, self.episodes))
-            self._plans = {i: _Plan.of(self.dataset, self.sampler(i)) for i in range(index, stop)}
+            sampler = self.episode_sampler
+            plans = {i: _Plan.of(self.dataset, i, sampler(i)) for i in range(index, stop)}
+            self._plans = plans
         self._last = index
-        return self._plans[index]
+        return plans[index]
+
+    def _plan_position(self, position: int) -> _Plan | list[_Plan]:
+        """Return the plan of the episode, or the plans of the batch, at a position."""
+        if self.batch_size is None:
+            return self._plan(position)
+        first = position * self.batch_size
+        return [
+            self._plan(index) for index in range(first, min(first + self.batch_size, self.episodes))
+        ]
 
     def _prepare(self, position: int) -> Episode:
+        """Return the episode or batch at a position, in main memory."""
+        return self._fill(self._plan_position(position))
+
+    def _fill(self, planned: _Plan | list[_Plan]) -> Episode:
+        """Return a planned episode or batch with its events, in main memory."""
         import torch
 
-        if self.batch_size is None:
-            plan = self._plan(position)
+        def labels(numbers: Any) -> torch.Tensor:
+            return torch.tensor(numbers, dtype=torch.int64, device="cpu")
+
+        with ordinary_tensors():
+            if isinstance(planned, _Plan):
+                draw, indices = planned.draw, [planned.index]
+                return Episode(
+                    self._form([draw.support], indices, 0)[0],
+                    labels(draw.support_y),
+                    self._form([draw.query], indices, 1)[0],
+                    labels(draw.query_y),
+                    draw.classes,
+                    planned.support_ids,
+                    planned.query_ids,
+                    planned.index,
+                )
+            indices = [plan.index for plan in planned]
             return Episode(
-                self._form([plan.draw.support])[0],
-                torch.tensor(plan.draw.support_y),
-                self._form([plan.draw.query])[0],
-                torch.tensor(plan.draw.query_y),
-                plan.draw.classes,
-                plan.support_ids,
-                plan.query_ids,
-                position,
+                self._form([plan.draw.support for plan in planned], indices, 0),
+                labels([plan.draw.support_y for plan in planned]),
+                self._form([plan.draw.query for plan in planned], indices, 1),
+                labels([plan.draw.query_y for plan in planned]),
+                tuple(plan.draw.classes for plan in planned),
+                tuple(plan.support_ids for plan in planned),
+                tuple(plan.query_ids for plan in planned),
+                tuple(indices),
             )
-        first = position * self.batch_size
-        indices = range(first, min(first + self.batch_size, self.episodes))
-        plans = [self._plan(index) for index in indices]
-        return Episode(
-            self._form([plan.draw.support for plan in plans]),
-            torch.tensor([plan.draw.support_y for plan in plans]),
-            self._form([plan.draw.query for plan in plans]),
-            torch.tensor([plan.draw.query_y for plan in plans]),
-            tuple(plan.draw.classes for plan in plans),
-            tuple(plan.support_ids for plan in plans),
-            tuple(plan.query_ids for plan in plans),
-            tuple(indices),
-        )
 
     def _place(self, episode: Episode) -> Episode:
+        """Return the episode on the loader's device."""
         if self.device is None:
             return episode
-        import torch
-
-        device = torch.device(self.device)
-        if device.type == "cuda":
-            return episode.pin_memory().to(device, non_blocking=True)
-        return episode.to(device)
-
-    def _worker_loader(self) -> Any:
-        """A torch DataLoader over the positions; kept, so that its workers live on from one pass to the next."""
-        if self._workers is None:
-            import torch
-            from torch.utils.data import DataLoader
-
-            self.dataset.prepare(self._form.representation)
-            self._workers = DataLoader(
-                # A copy: were the workers reachable from their own dataset, they would be let go in a cycle, which makes
-                # torch wait five seconds for each.
-                _Positions(copy(self)),  # type: ignore[arg-type]
-                batch_size=None,
-                num_workers=self.num_workers,
-                collate_fn=_same,
-                persistent_workers=True,
-                generator=torch.Generator(),  # leaves the global generator alone
-            )
-        return self._workers
+        with ordinary_tensors():
+            if self.device.type == "cuda":
+                return episode.pin_memory().to(self.device, non_blocking=True)
+            return episode.to(self.device)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_workers": None, "_plans": {}}
+        return {**vars(self), "_idle": [], "_plans": {}}
 
 
-class _Positions:
-    """A loader's episodes as a map-style dataset for workers, without device transfer."""
-
-    def __init__(self, loader: EpisodeLoader) -> None:
-        self._loader = loader
-
-    def __len__(self) -> int:
-        return len(self._loader)
-
-    def __getitem__(self, position: int) -> Episode:
-        return self._loader._prepare(position)
+# Worker processes that a forked process inherited. They are never released there, because torch
+# would end those of the parent process.
+_inherited: list[WorkerProcesses] = []
 
 
-def _same(value: Any) -> Any:
-    return value
+class _SampleForm:
+    """Turns samples into a learner's input: representation, layout, dtype, bins and transform.
 
-
-class _Form:
-    """Turns samples into what a learner eats: representation, layout, dtype, transform."""
+    Attributes:
+        compiled: Whether compiled code does nearly all of the work.
+    """
 
     def __init__(
         self,
@@ -295,44 +497,86 @@ class _Form:
         layout: str,
         dtype: torch.dtype | None,
         transform: Callable[[Any], Any] | None,
+        bins: int | None,
+        seed: int,
     ) -> None:
-        from metaevents.frames import numpy_dtype
-
-        numpy_dtype(dtype)  # refuse an unknown one now
+        if layout not in LAYOUTS:
+            raise UsageError(f"layout={layout!r}; choose one of {', '.join(LAYOUTS)}")
+        if representation not in REPRESENTATIONS:
+            raise UsageError(
+                f"representation={representation!r}; choose one of {', '.join(REPRESENTATIONS)}"
+            )
+        for name, given in (("layout='TNPHW'", layout == "TNPHW"), ("bins", bins is not None)):
+            if given and representation != "frames":
+                raise UsageError(
+                    f"{name} needs a time axis, representation={representation!r} has none; "
+                    "use representation='frames'"
+                )
+        dataset.merged_bins(bins)  # raises for a number that does not divide T
+        numpy_dtype(dtype)  # raises for an unknown one
+        if not (transform is None or callable(transform)):
+            raise UsageError(f"transform={transform!r} cannot be called; give a function")
         self.dataset, self.representation, self.layout = dataset, representation, layout
-        self.dtype, self.transform = dtype, transform
+        self.dtype, self.transform, self.bins = dtype, transform, bins
+        self.compiled = transform is None and representation != "events"
+        self._noise = Streams({"transform": 1, "seed": seed})
 
-    def __call__(self, tasks: Sequence[Sequence[Sample]]) -> Any:
-        """[tasks, n, ...] tensor, or a list a task of lists of event arrays."""
-        return REPRESENTATIONS[self.representation](self, tasks)
+    def prepare(self) -> None:
+        """Decode recordings and load compiled code, if that has not happened yet."""
+        self.dataset.prepare(self.representation, self.dtype, self.bins)
 
-    def _stacked(
-        self, stack: Callable[..., torch.Tensor], tasks: Sequence[Sequence[Sample]]
-    ) -> torch.Tensor:
-        import torch
+    def __call__(self, tasks: Sequence[Sequence[Sample]], indices: Sequence[int], part: int) -> Any:
+        """Return the input of some tasks.
 
-        x = stack([sample for task in tasks for sample in task], dtype=self.dtype)
+        Args:
+            tasks: [tasks, n] samples.
+            indices: [tasks] numbers of the episodes.
+            part: 0 for supports, 1 for queries.
+
+        Returns:
+            [tasks, n, ...] tensor, or a list of n event arrays per task.
+        """
+        if self.representation == "events":
+            return [
+                self._transformed(map(self.dataset.sample_events, task), index, part)
+                for task, index in zip(tasks, indices, strict=True)
+            ]
+        samples = [sample for task in tasks for sample in task]
+        if self.representation == "sum":
+            x = self.dataset.stack_sums(samples, dtype=self.dtype)
+        else:
+            x = self.dataset.stack_frames(samples, dtype=self.dtype, bins=self.bins)
+        return self._arranged(x, indices, part)
+
+    def _arranged(self, x: torch.Tensor, indices: Sequence[int], part: int) -> torch.Tensor:
+        """Return [tasks * n, ...] samples as [tasks, n, ...], in the layout and transformed."""
         if self.layout == "TPWH":
             x = x.transpose(-1, -2).contiguous()
+        x = x.reshape(len(indices), -1, *x.shape[1:])
         if self.transform is not None:
-            x = torch.stack([self.transform(sample) for sample in x])
-        return x.reshape(len(tasks), -1, *x.shape[1:])
+            x = self._stack(
+                [self._transformed(*task, part) for task in zip(x, indices, strict=True)]
+            )
+        return x.transpose(1, 2).contiguous() if self.layout == "TNPHW" else x
 
-    def frames(self, tasks: Sequence[Sequence[Sample]]) -> torch.Tensor:
-        return self._stacked(self.dataset.stack_frames, tasks)
+    @staticmethod
+    def _stack(tasks: list[list[Any]]) -> torch.Tensor:
+        """Return [tasks][n] transformed samples as one tensor."""
+        import torch
 
-    def sums(self, tasks: Sequence[Sequence[Sample]]) -> torch.Tensor:
-        return self._stacked(self.dataset.stack_sums, tasks)
+        try:
+            return torch.stack([torch.stack(task) for task in tasks])
+        except (TypeError, RuntimeError) as error:
+            first = type(tasks[0][0]).__name__
+            raise UsageError(
+                f"the transform's results ({first}) cannot be stacked: {error}; "
+                "return tensors of one shape and dtype"
+            ) from None
 
-    def events(self, tasks: Sequence[Sequence[Sample]]) -> list[list[Any]]:
-        transform = self.transform or _same
-        return [
-            [transform(self.dataset.sample_events(sample)) for sample in task] for task in tasks
-        ]
-
-
-REPRESENTATIONS: Mapping[str, Callable[[_Form, Sequence[Sequence[Sample]]], Any]] = {
-    "frames": _Form.frames,
-    "sum": _Form.sums,
-    "events": _Form.events,
-}
+    def _transformed(self, samples: Any, index: int, part: int) -> list[Any]:
+        """Return the samples of an episode's support or query, each transformed."""
+        if self.transform is None:
+            return list(samples)
+        with generators_restored():
+            seed_generators(int(self._noise.first_words(index, 2)[part]) >> 1)
+            return [self.transform(sample) for sample in samples]

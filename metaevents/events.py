@@ -1,14 +1,14 @@
 """Pure functions on event arrays: crop, window, shift, downsample, merge, rasterize.
 
-An event array is a one-dimensional structured numpy array of `EVENT_DTYPE`, tonic's layout, so that tonic's transforms
-take it as it is:
+An event array is a one-dimensional structured NumPy array of `EVENT_DTYPE`. This is tonic's dtype,
+so tonic's transforms accept it:
 
     x, y  int16, pixels; x grows to the right, y downwards
     t     int64, microseconds
-    p     bool, polarity: True is ON (brighter), False is OFF
+    p     bool, polarity: True is ON (brighter), False is OFF (darker)
 
-Every function returns a new array and leaves its argument alone. Reading files is left to `metaevents.sources`, side by side
-composition to `metaevents.datasets`.
+Every function returns a new array and does not change its argument. `metaevents.sources` reads
+files; `metaevents.datasets` makes composed samples.
 """
 
 from __future__ import annotations
@@ -19,27 +19,100 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from metaevents.arguments import whole_number
 from metaevents.errors import UsageError
 
 EVENT_DTYPE = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", np.bool_)])
-POLARITIES = 2
+"""The dtype of an event array."""
 
-Events: TypeAlias = npt.NDArray[Any]  # structured, of EVENT_DTYPE
+POLARITIES = 2
+"""Number of polarities: index 0 is OFF, index 1 is ON."""
+
+Events: TypeAlias = npt.NDArray[Any]
+"""A structured array of `EVENT_DTYPE`, [N]."""
+
 Counts: TypeAlias = npt.NDArray[np.int64]
+"""Event counts."""
+
+
+_MICROSECONDS = (
+    "whole microseconds, so multiply seconds by 1,000,000 or milliseconds by 1,000, and round"
+)
+_POLARITY = "whole numbers, above zero for ON"
+
+_UNITS = {"t": _MICROSECONDS, "ts": _MICROSECONDS, "p": _POLARITY, "pol": _POLARITY}
+"""What the values of a column should be, for error messages; pixels for all other columns."""
+
+
+def whole_numbers(
+    name: str, values: npt.ArrayLike, dtype: npt.DTypeLike = np.int64
+) -> npt.NDArray[np.integer[Any]]:
+    """Convert a column of numbers to whole numbers, if that changes none of them.
+
+    Args:
+        name: Name of the column, for error messages: "t" or "ts" in microseconds, "p" or "pol" for
+            polarities, others in pixels.
+        values: Numbers of any type, [N].
+        dtype: The type of whole numbers.
+
+    Returns:
+        The same numbers, [N].
+
+    Raises:
+        UsageError: The column has another shape or type, or a number is not whole, not finite, or
+            beyond the type.
+    """
+    try:
+        column = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"{name} cannot be read as a column of numbers ({error})") from error
+    dtype = np.dtype(dtype)
+    unit = _UNITS.get(name, "whole pixels")
+    if column.ndim != 1:
+        raise UsageError(f"{name} has the shape {column.shape}; give one column, [N]")
+    if column.dtype.kind not in "biuf":
+        raise UsageError(f"{name} has the type {column.dtype}; give {unit}")
+    if not len(column) or np.can_cast(column.dtype, dtype):
+        return column.astype(dtype)
+    if column.dtype.kind == "f":
+        if not np.isfinite(column).all():
+            raise UsageError(f"{name} has values that are no numbers (NaN, infinite); give {unit}")
+        wrong = column != np.trunc(column)
+        if wrong.any():
+            raise UsageError(f"{name} has values such as {column[wrong][0]}; give {unit}")
+    bounds = np.iinfo(dtype)
+    least, most = column.min(), column.max()
+    # Compared as Python numbers: a 64-bit bound rounded to the column's type could let one through.
+    if not (bounds.min <= least.item() and most.item() <= bounds.max):
+        raise UsageError(
+            f"{name} spans {least} to {most}, beyond the type {dtype} "
+            f"({bounds.min} to {bounds.max}); give {unit}"
+        )
+    return column.astype(dtype)
 
 
 def make_events(x: npt.ArrayLike, y: npt.ArrayLike, t: npt.ArrayLike, p: npt.ArrayLike) -> Events:
-    """An event array from four columns of equal length.
+    """Make an event array from four columns of equal length.
 
     Args:
-        x, y: pixels, [N].
-        t: microseconds, [N].
-        p: polarity, [N]; anything above zero is ON.
+        x: Columns in pixels, [N].
+        y: Rows in pixels, [N].
+        t: Times in microseconds, [N].
+        p: Polarities, [N]; a value above zero is ON.
+
+    Returns:
+        The events in the order given, [N].
 
     Raises:
-        UsageError: the columns differ in length.
+        UsageError: The columns differ in length, or one of them has another shape, a number that is
+            not whole, or one that `EVENT_DTYPE` cannot hold.
     """
-    columns = [np.asarray(column) for column in (x, y, t, p)]
+    columns = [
+        whole_numbers("x", x, np.int16),
+        whole_numbers("y", y, np.int16),
+        whole_numbers("t", t),
+        whole_numbers("p", p),
+    ]
     lengths = [len(column) for column in columns]
     if len(set(lengths)) != 1:
         raise UsageError(f"x, y, t and p have {lengths} entries; give four columns of equal length")
@@ -50,31 +123,60 @@ def make_events(x: npt.ArrayLike, y: npt.ArrayLike, t: npt.ArrayLike, p: npt.Arr
 
 
 def as_events(array: Any) -> Events:
-    """Any structured array with fields x, y, t and p (in whatever order and widths) as `EVENT_DTYPE`.
+    """Convert a structured array with fields x, y, t and p to `EVENT_DTYPE`.
+
+    Args:
+        array: Structured array, [N], with the fields in any order and of any numeric type. The
+            polarity may be named `on` instead of `p`. Coordinates that int16 cannot hold are
+            clipped to -1 or 32,767, so they stay outside every sensor.
+
+    Returns:
+        The events in the order given, [N].
 
     Raises:
-        UsageError: a field is missing.
+        UsageError: A field is missing, or as for `make_events`.
     """
-    names = getattr(getattr(array, "dtype", None), "names", None) or ()
-    missing = [name for name in ("x", "y", "t", "p") if name not in names]
+    dtype = getattr(array, "dtype", None)
+    names = getattr(dtype, "names", None) or ()
+    polarity = "on" if "on" in names and "p" not in names else "p"
+    missing = [name for name in ("x", "y", "t", polarity) if name not in names]
     if missing:
         raise UsageError(
-            f"event array has fields {list(names)}, lacks {missing}; give a structured array of x, y, t (us), p"
+            f"the event array has the fields {list(names)} and lacks {missing}; "
+            "give a structured array with fields x, y, t (microseconds) and p"
         )
-    x, y = (
-        np.clip(array[axis], -1, np.iinfo(np.int16).max) for axis in ("x", "y")
-    )  # what int16 cannot hold is off any sensor
-    return make_events(x, y, array["t"], array["p"])
+    if dtype == EVENT_DTYPE and array.ndim == 1:
+        return np.array(array, EVENT_DTYPE)
+    x, y = (_clipped(axis, array[axis]) for axis in ("x", "y"))
+    return make_events(x, y, array["t"], array[polarity])
+
+
+def _clipped(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Coordinates clipped to -1 or 32,767 where int16 cannot hold them, [N]."""
+    if values.dtype.kind not in "biuf" or np.can_cast(values.dtype, np.int16):
+        return values
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise UsageError(f"{name} has values that are not finite; give whole pixels")
+    clipped: npt.NDArray[Any] = np.clip(values, -1, np.iinfo(np.int16).max)
+    return clipped
 
 
 def sort_by_time(events: Events) -> Events:
-    """The events in order of `t`; events of equal time keep their order."""
+    """Return the events in order of `t`; events of equal time keep their order.
+
+    Args:
+        events: Events, [N].
+    """
     ordered: Events = events[np.argsort(events["t"], kind="stable")]
     return ordered
 
 
 def rebase_time(events: Events) -> Events:
-    """The events with time counted from the earliest one, which gets t = 0 us."""
+    """Return the events with time counted from the earliest one, which gets t = 0.
+
+    Args:
+        events: Events, [N], in any order.
+    """
     out: Events = events.copy()
     if len(out):
         out["t"] -= out["t"].min()
@@ -82,13 +184,27 @@ def rebase_time(events: Events) -> Events:
 
 
 def window(events: Events, start: int, stop: int) -> Events:
-    """The events with start <= t < stop (microseconds); times stay as they are."""
+    """Return the events with start <= t < stop; their times do not change.
+
+    Args:
+        events: Events, [N].
+        start: First microsecond of the window.
+        stop: First microsecond after the window.
+    """
     kept: Events = events[(events["t"] >= start) & (events["t"] < stop)]
     return kept
 
 
 def crop(events: Events, width: int, height: int, left: int = 0, top: int = 0) -> Events:
-    """The events with left <= x < left + width and top <= y < top + height (pixels), the corner moved to (0, 0)."""
+    """Return the events in a rectangle, whose upper left corner is moved to (0, 0).
+
+    Args:
+        events: Events, [N].
+        width: Width of the rectangle in pixels.
+        height: Height of the rectangle in pixels.
+        left: Column of its left edge; events with left <= x < left + width are kept.
+        top: Row of its upper edge; events with top <= y < top + height are kept.
+    """
     inside = (
         (events["x"] >= left)
         & (events["x"] < left + width)
@@ -99,26 +215,46 @@ def crop(events: Events, width: int, height: int, left: int = 0, top: int = 0) -
 
 
 def shift(events: Events, dx: int = 0, dy: int = 0, dt: int = 0) -> Events:
-    """The events moved by dx, dy pixels and dt microseconds."""
+    """Return the events moved in space and time.
+
+    Args:
+        events: Events, [N].
+        dx: Pixels to the right.
+        dy: Pixels downwards.
+        dt: Microseconds later.
+
+    Raises:
+        UsageError: A coordinate or a time does not fit into `EVENT_DTYPE` afterwards.
+    """
     out: Events = events.copy()
-    out["x"] += dx
-    out["y"] += dy
-    out["t"] += dt
+    for name, distance in (("x", dx), ("y", dy), ("t", dt)):
+        if distance and len(out):
+            column, bounds = out[name], np.iinfo(EVENT_DTYPE[name])
+            farthest = int(column.max() if distance > 0 else column.min()) + distance
+            if not bounds.min <= farthest <= bounds.max:
+                raise UsageError(
+                    f"{name} would reach {farthest} after a shift by {distance}, beyond the type "
+                    f"{bounds.dtype} ({bounds.min} to {bounds.max}); shift by less"
+                )
+            column += distance
     return out
 
 
 def downsample(events: Events, space: int = 1, time: int = 1) -> Events:
-    """The events on a coarser grid: x // space, y // space (pixels) and t // time * time (microseconds).
+    """Return the events on a coarser grid: x // space, y // space and t // time * time.
 
-    No event is dropped or joined with another: events that fall on one cell stay separate.
+    No event is dropped, and events that fall on the same cell stay separate.
+
+    Args:
+        events: Events, [N].
+        space: Pixels per new pixel, on both axes.
+        time: Microseconds to which times are rounded down.
 
     Raises:
-        UsageError: a factor below 1.
+        UsageError: A factor is no whole number, is below 1 or is beyond the type of its column.
     """
-    if space < 1 or time < 1:
-        raise UsageError(
-            f"downsampling factors are space={space}, time={time}; give whole numbers of at least 1"
-        )
+    space = whole_number("space", space, least=1, most=np.iinfo(EVENT_DTYPE["x"]).max)
+    time = whole_number("time", time, least=1, most=np.iinfo(EVENT_DTYPE["t"]).max)
     out: Events = events.copy()
     out["x"] //= space
     out["y"] //= space
@@ -127,32 +263,50 @@ def downsample(events: Events, space: int = 1, time: int = 1) -> Events:
 
 
 def merge(streams: Sequence[Events]) -> Events:
-    """One stream of several, in order of time; at equal times the earlier stream's events come first."""
+    """Merge several streams into one, in order of time.
+
+    Args:
+        streams: Event arrays, each sorted or not.
+
+    Returns:
+        All events; at equal times those of the earlier stream come first.
+    """
     if not streams:
         return np.empty(0, EVENT_DTYPE)
     return sort_by_time(np.concatenate(streams))
 
 
 def side_by_side(streams: Sequence[Events], width: int) -> Events:
-    """The streams next to each other in one field of view: stream i is moved to the right by i * width pixels."""
+    """Merge streams next to each other: stream i is moved to the right by i * width pixels.
+
+    Args:
+        streams: Event arrays, from left to right.
+        width: Width of every stream's field of view in pixels.
+
+    Returns:
+        All events in order of time; see `merge`.
+    """
     return merge([shift(stream, dx=i * width) for i, stream in enumerate(streams)])
 
 
 def rasterize(events: Events, shape: tuple[int, int, int, int], duration: int) -> Counts:
-    """Event counts on a grid of time bins, polarities and pixels.
+    """Count events on a grid of time bins, polarities and pixels.
 
     Args:
-        events: x in [0, W), y in [0, H), t in [0, duration) microseconds.
-        shape: (T, P, H, W) with P = 2: index 0 holds OFF events, index 1 ON events.
-        duration: microseconds that the T bins span; bin k holds k * duration <= t * T < (k + 1) * duration.
+        events: Events with x in [0, W), y in [0, H) and t in [0, duration) microseconds.
+        shape: (T, P, H, W) with P = 2; polarity 0 is OFF, 1 is ON.
+        duration: Microseconds spanned by the T bins; bin k holds the events with
+            k * duration <= t * T < (k + 1) * duration.
 
     Returns:
         [T, P, H, W] int64; the sum is the number of events.
 
     Raises:
-        UsageError: an event lies outside the grid.
+        UsageError: An event lies outside the grid, or P is not 2.
     """
     T, P, H, W = shape
+    if P != POLARITIES:
+        raise UsageError(f"shape {tuple(shape)} has {P} polarities; give {POLARITIES}")
     t, x, y = events["t"], events["x"].astype(np.int64), events["y"].astype(np.int64)
     if len(events) and not (
         x.min() >= 0
@@ -163,7 +317,8 @@ def rasterize(events: Events, shape: tuple[int, int, int, int], duration: int) -
         and t.max() < duration
     ):
         raise UsageError(
-            f"events span x {x.min()}..{x.max()}, y {y.min()}..{y.max()}, t {t.min()}..{t.max()} us, outside a grid of "
+            f"events span x {x.min()}..{x.max()}, y {y.min()}..{y.max()}, "
+            f"t {t.min()}..{t.max()} us, outside a grid of "
             f"{W} x {H} pixels and {duration} us; crop and window them first"
         )
     cell = ((t * T // duration * P + events["p"]) * H + y) * W + x

@@ -1,7 +1,7 @@
-"""Composed datasets: recordings side by side, their classes, partitions and pairings, as dense frames or events.
+"""Event counts into dense arrays: frame dtypes, and the compiled loops that fill frames and sums.
 
-`DoubleNMNIST` and `DoubleASLDVS` are the benchmark; `compose` makes the like of any labeled source, at any arity. Drawing
-episodes is left to `metaevents.episodes`.
+Which recordings are counted is left to `metaevents.datasets`, their decoded cells to
+`metaevents.cache`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
 
 def numpy_dtype(dtype: torch.dtype | None) -> np.dtype[Any]:
-    """The numpy dtype of a frame dtype, float32 by default."""
+    """Return the NumPy dtype of a frame dtype.
+
+    Args:
+        dtype: torch.float32, torch.float16 or torch.uint8; None means float32.
+
+    Raises:
+        UsageError: Another dtype.
+    """
     import torch
 
     known = {
@@ -34,19 +41,19 @@ def numpy_dtype(dtype: torch.dtype | None) -> np.dtype[Any]:
 
 
 def largest_value(dtype: np.dtype[Any]) -> int:
-    """The largest count that a frame dtype holds; larger ones are written as this, and never wrap."""
-    return int(
-        np.iinfo(dtype).max
-        if dtype.kind == "u"
-        else np.finfo(dtype).max
-        if dtype.itemsize == 2
-        else 1 << 53
-    )
+    """Return the largest count that a frame dtype holds.
+
+    Larger counts are written as this value and never wrap: 255 for uint8, 65,504 for float16. The
+    2^53 for float32 is beyond any recording.
+    """
+    if dtype.kind == "u":
+        return int(np.iinfo(dtype).max)
+    return int(np.finfo(dtype).max) if dtype.itemsize == 2 else 1 << 53
 
 
 @cache
 def values_of_counts(largest: int, dtype: np.dtype[Any]) -> np.ndarray:
-    """The value that a frame cell gets for every count from 0 to `largest`."""
+    """Return the frame value of every count from 0 to `largest`; [largest + 1] of `dtype`."""
     return np.minimum(np.arange(largest + 1), largest_value(dtype)).astype(dtype)
 
 
@@ -62,10 +69,14 @@ def scatter(
     """Clear every row of `out` and write recordings into it.
 
     Args:
-        out: [n, cells], any contents.
-        cell, count: occupied cells and their counts, of all recordings; unsigned.
-        first, last: [n, sides]; row i gets entries first[i, s] .. last[i, s] of cell and count, cells moved by s * step.
-        table: the value to write for every count, in the dtype of `out`.
+        out: [n, cells], any contents; overwritten.
+        cell: Occupied cells of all recordings, unsigned.
+        count: Number of events in each of these cells, unsigned.
+        first: [n, sides]; row i gets the entries first[i, s] .. last[i, s] - 1 of `cell` and
+            `count` for side s.
+        last: [n, sides], see `first`.
+        step: The cells of side s are moved by s * step.
+        table: The value to write for every count, in the dtype of `out`.
     """
     _compiled(_scatter)(out, cell, count, first, last, step, table)
 
@@ -78,17 +89,49 @@ def accumulate(
     last: np.ndarray,
     step: int,
 ) -> None:
-    """Add counts into rows [n, size] of int64, cells folded modulo `size`; the other parameters are those of `scatter`."""
+    """Add the counts of recordings into the rows of `out`, with the time axis folded away.
+
+    Args:
+        out: [n, size] int64; cells are taken modulo `size` after they are moved.
+        cell: As for `scatter`.
+        count: As for `scatter`.
+        first: As for `scatter`.
+        last: As for `scatter`.
+        step: As for `scatter`.
+    """
     _compiled(_accumulate)(out, cell, count, first, last, step)
 
 
+def merge_bins(
+    out: np.ndarray,
+    cell: np.ndarray,
+    count: np.ndarray,
+    first: np.ndarray,
+    last: np.ndarray,
+    step: int,
+    grid: int,
+    merged: int,
+) -> None:
+    """Add the counts of recordings into the rows of `out`, with neighboring time bins merged.
+
+    Args:
+        out: [n, bins * grid] int64.
+        cell: As for `scatter`.
+        count: As for `scatter`.
+        first: As for `scatter`.
+        last: As for `scatter`.
+        step: As for `scatter`.
+        grid: Cells per time bin.
+        merged: Number of time bins that become one.
+    """
+    _compiled(_merge_bins)(out, cell, count, first, last, step, grid, merged)
+
+
 def _scatter(out: Any, cell: Any, count: Any, first: Any, last: Any, step: int, table: Any) -> None:
-    # Indices are unsigned, which spares numba the question whether they count from the end.
+    # Unsigned indices: numba then generates no code for indices that count from the end.
     for i in range(out.shape[0]):
         row = out[i]
-        row[:] = (
-            0  # row by row, so that a sample is still in the processor's cache when its cells are written
-        )
+        row[:] = 0  # per row, so that a sample is still in the cache when its cells are written
         for side in range(first.shape[1]):
             shift = np.uint64(side * step)
             for k in range(np.uint64(first[i, side]), np.uint64(last[i, side])):
@@ -96,21 +139,53 @@ def _scatter(out: Any, cell: Any, count: Any, first: Any, last: Any, step: int, 
 
 
 def _accumulate(out: Any, cell: Any, count: Any, first: Any, last: Any, step: int) -> None:
-    size = out.shape[1]
+    size = np.uint32(out.shape[1])  # to divide 32 bits takes less time than 64
     for i in range(out.shape[0]):
         row = out[i]
         for side in range(first.shape[1]):
-            shift = side * step
-            for k in range(first[i, side], last[i, side]):
-                row[cell[k] % size + shift] += count[k]
+            shift = np.uint64(side * step)
+            for k in range(np.uint64(first[i, side]), np.uint64(last[i, side])):
+                row[np.uint32(cell[k] + shift) % size] += count[k]  # always within the row
+
+
+def _merge_bins(
+    out: Any, cell: Any, count: Any, first: Any, last: Any, step: int, grid: int, merged: int
+) -> None:
+    cells, bins = np.uint32(grid), np.uint32(merged)
+    for i in range(out.shape[0]):
+        row = out[i]
+        for side in range(first.shape[1]):
+            shift = np.uint64(side * step)
+            for k in range(np.uint64(first[i, side]), np.uint64(last[i, side])):
+                place = np.uint32(cell[k] + shift)
+                time_bin = place // cells
+                # Within the row wherever `place` is within a frame that is not merged.
+                row[place - (time_bin - time_bin // bins) * cells] += count[k]
 
 
 @cache
 def _compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """Return a loop compiled by numba, without the GIL, kept on disk where possible."""
     from numba import njit
 
+    _release_compiler_over_forks()
     try:
         compiled: Callable[..., None] = njit(nogil=True, cache=True)(function)
     except RuntimeError:  # no folder where the compiled code could be kept
         compiled = njit(nogil=True)(function)
     return compiled
+
+
+@cache
+def _release_compiler_over_forks() -> None:
+    """Let a fork wait for numba's compiler, or its lock would stay locked in the new process."""
+    import os
+
+    from numba.core.compiler_lock import global_compiler_lock
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(
+            before=global_compiler_lock.acquire,
+            after_in_parent=global_compiler_lock.release,
+            after_in_child=global_compiler_lock.release,
+        )

@@ -1,9 +1,8 @@
-"""What is fixed about a dataset: geometry, class splits, partitions, pairings, addresses, license. Data in package files.
+"""JSON in two fixed spellings, and digests of values.
 
-One JSON file a dataset and protocol version in `metaevents/data/` is the single source that the loader, the command line and
-the cards share. A protocol version changes when, from the same recordings, an episode could come out otherwise: splits,
-partition, composition, published-pairing arithmetic or the episode stream. The file of an older version stays in the package and
-its archives stay loadable. Drawing episodes is left to `metaevents.episodes`.
+`canonical_json` is the spelling that is hashed: fingerprints, episode digests and keys of random
+streams stand on it, so it never changes. `readable_json` is the spelling of files that people read
+and compare.
 """
 
 from __future__ import annotations
@@ -13,22 +12,47 @@ import json
 
 
 def canonical_json(value: object) -> bytes:
-    """A value's JSON with sorted keys, without spaces, in ASCII: one spelling for equal values."""
+    """Return a value's JSON with sorted keys, without spaces, in ASCII.
+
+    Equal values have equal bytes; a tuple equals a list.
+
+    Args:
+        value: Anything that JSON can represent.
+
+    Raises:
+        TypeError: JSON cannot represent the value.
+    """
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 
 def digest_json(value: object) -> str:
-    """Hex SHA-256 of a value's canonical JSON."""
+    """Return the hex SHA-256 of a value's canonical JSON.
+
+    Args:
+        value: Anything that JSON can represent.
+
+    Raises:
+        TypeError: JSON cannot represent the value.
+    """
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
 def readable_json(value: object, indent: int = 0) -> str:
-    """A value's JSON for people and diffs: objects and nested lists over several lines, a list of plain values on one."""
-    if not isinstance(value, (dict, list, tuple)) or not value:
+    """Return a value's JSON, indented, with every list of plain values on one line.
+
+    Objects, and lists that contain objects or lists, have one line per item.
+
+    Args:
+        value: Anything that JSON can represent.
+        indent: Number of spaces before the line on which the value starts.
+
+    Raises:
+        TypeError: JSON cannot represent the value.
+    """
+    nested = (dict, list, tuple)
+    if not isinstance(value, nested) or not value:
         return json.dumps(value)
-    if not isinstance(value, dict) and not any(
-        isinstance(item, (dict, list, tuple)) for item in value
-    ):
+    if not isinstance(value, dict) and not any(isinstance(item, nested) for item in value):
         return json.dumps(value)
     pad = " " * (indent + 1)
     if isinstance(value, dict):

@@ -1,87 +1,137 @@
-"""`metaevents quickstart`: the whole way from recordings to a score on simulated data, in under a minute."""
+"""The quick start: from simulated recordings to scored trivial baselines, in under a minute.
+
+`metaevents quickstart` runs it. It downloads nothing.
+"""
 
 from __future__ import annotations
 
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-_ARCHIVE = "double-nmnist.h5"
+from metaevents.errors import UsageError
+from metaevents.files import PathLike, require_writable_folder, user_path
+
+if TYPE_CHECKING:
+    from metaevents.archive.reader import Archive
+    from metaevents.datasets import ComposedDataset
+
+_DATASET = "double-nmnist"
 _EPISODES = 100
-_FLOORS = ("chance", "prototypes", "nearest-neighbour")
+_BASELINES = ("chance", "prototypes", "nearest-neighbour")
 _PROTOCOLS = ("sample-5way-1shot", "sample-5way-5shot")
 
 
-def quickstart(out: Path | None = None) -> None:
-    """Simulate recordings, build the archive, draw and time episodes, score floor methods, and print the table.
+def quickstart(out: PathLike | None = None) -> None:
+    """Build a simulated archive, draw and time episodes, score trivial baselines, print the table.
 
     Args:
-        out: where archive, figure and report stay; a temporary folder, removed at the end, by default.
+        out: Folder for archive, figure and reports; by default a temporary folder, which is removed
+            at the end. An archive that the folder holds is used if it is simulated.
+
+    Raises:
+        UsageError: The folder holds an archive of real recordings.
     """
     from metaevents.archive.reader import Archive
     from metaevents.cache import clear_cache
 
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        _run(out)
+        root = user_path(out).absolute()
+        _refuse_real_archive(root / f"{_DATASET}.h5")
+        require_writable_folder(root)
+        root.mkdir(parents=True, exist_ok=True)
+        _run(root)
         return
     with tempfile.TemporaryDirectory() as folder:
-        _run(Path(folder))
-        clear_cache(Archive(Path(folder) / _ARCHIVE).fingerprint)
-    print("Run it with --out DIR to keep the archive, the figure and the report.")
+        path = _run(Path(folder))
+        clear_cache(Archive(path).fingerprint)
+    print("Run it with --out DIR to keep the archive, the figure and the reports.")
 
 
-def _run(root: Path) -> None:
-    from metaevents import DoubleNMNIST, EpisodeLoader, evaluate
+def _refuse_real_archive(path: Path) -> None:
+    """Raise a UsageError if an archive exists and is not simulated."""
     from metaevents.archive.reader import Archive
-    from metaevents.benchmark import trivial
-    from metaevents.building import build_archive, open_source
+
+    if path.exists() and not (archive := Archive(path)).simulated:
+        raise UsageError(
+            f"{path} holds recordings of {archive.source}, but the quick start scores simulated "
+            "ones; give another folder with --out"
+        )
+
+
+def _run(root: Path) -> Path:
+    """Run all steps in a folder; return the path of the archive."""
+    from metaevents import DoubleNMNIST
     from metaevents.show import show
+
+    start = time.perf_counter()
+    print(
+        "SIMULATED data: handwritten digits in front of a simulated event camera. "
+        "No number here is a result on real recordings.\n"
+    )
+    archive = _build(root)
+    dataset = DoubleNMNIST(archive.path, split="test")
+    print(f"figure    {show(archive.path, root / 'samples.png')}")
+    _time_episodes(dataset)
+    _score_baselines(dataset, root)
+    print(
+        f"\n{time.perf_counter() - start:.0f} s. "
+        "Next, in the README: real recordings, your own learner, the leaderboard."
+    )
+    return archive.path
+
+
+def _build(root: Path) -> Archive:
+    """The simulated archive of a folder, built if it is missing."""
+    from metaevents.archive.reader import Archive
+    from metaevents.building import build_archive, open_source
     from metaevents.simulation.writers import simulate_recordings
 
-    started = time.perf_counter()
-    print(
-        "SIMULATED data: handwritten digits before a model of an event camera; no figure here says anything about real ones.\n"
-    )
-    path = root / _ARCHIVE
+    path = root / f"{_DATASET}.h5"
     if not path.exists():
-        source = open_source("double-nmnist", simulate_recordings("double-nmnist", root))
-        build_archive("double-nmnist", path, source)
+        build_archive(_DATASET, path, open_source(_DATASET, simulate_recordings(_DATASET, root)))
     archive = Archive(path)
     print(
-        f"archive   {len(archive):,} recordings ({archive.source}), {path.stat().st_size / 1e6:.1f} MB: {path}"
+        f"archive   {len(archive):,} recordings ({archive.source}), "
+        f"{path.stat().st_size / 1e6:.1f} MB: {path}"
     )
-    dataset = DoubleNMNIST(path, split="test")
-    print(f"figure    {show(path, root / 'samples.png')}")
+    return archive
+
+
+def _time_episodes(dataset: ComposedDataset) -> None:
+    """Load episodes; print how many are loaded per second, and the first one."""
+    from metaevents import EpisodeLoader
+
     loader = EpisodeLoader(dataset, ways=5, shots=1, queries=10, episodes=_EPISODES)
     episode = loader[0]
-    begin = time.perf_counter()
+    start = time.perf_counter()
     for _ in loader:
         pass
-    rate = len(loader) / (time.perf_counter() - begin)
+    per_second = len(loader) / (time.perf_counter() - start)
     print(
-        f"episodes  {rate:,.0f} a second, 5-way 1-shot, 10 queries; query_x {tuple(episode.query_x.shape)}"
+        f"episodes  {per_second:,.0f} per second; 5-way 1-shot, 10 queries per class; "
+        f"query_x {tuple(episode.query_x.shape)}\n"
+        f"          episode 0: classes {' '.join(episode.classes)}, "
+        f"digest {episode.digest()[:16]}\n"
     )
+
+
+def _score_baselines(dataset: ComposedDataset, root: Path) -> None:
+    """Evaluate trivial baselines, write a report of each into a folder and print the table."""
+    from metaevents import evaluate
+    from metaevents.benchmark.trivial import TRIVIAL_BASELINES
+
     print(
-        f"          episode 0: classes {' '.join(episode.classes)}, digest {episode.digest()[:16]}\n"
+        f"accuracy +- 95 % confidence interval; test split, pairing all, {_EPISODES} episodes "
+        "(fewer than the protocols have), SIMULATED\n"
     )
-    print(
-        f"test split, pairing all, {_EPISODES} episodes (fewer than the protocols have), accuracy +- 95 %, SIMULATED\n"
-    )
-    print(f"{'method':<22}" + "".join(f"{protocol:<22}" for protocol in _PROTOCOLS))
-    for name in _FLOORS:
+    print(f"{'baseline':<22}" + "".join(f"{protocol:<22}" for protocol in _PROTOCOLS))
+    for name in _BASELINES:
         cells = []
         for protocol in _PROTOCOLS:
-            report = evaluate(
-                trivial.TRIVIAL_BASELINES[name](dataset),
-                dataset,
-                protocol,
-                episodes=_EPISODES,
-                progress=False,
-            )
+            learner = TRIVIAL_BASELINES[name](dataset)
+            report = evaluate(learner, dataset, protocol, episodes=_EPISODES, progress=False)
             report.save(root / f"{name}-{protocol}.json")
             cells.append(f"{report.accuracy:.1%} +- {report.ci95:.1%}")
         print(f"{name:<22}" + "".join(f"{cell:<22}" for cell in cells))
-    print(
-        f"\n{time.perf_counter() - started:.0f} s. Next, in the README: real recordings, a learner of your own, the leaderboard."
-    )

@@ -1,14 +1,24 @@
-"""Random draws that are a pure function of what they are for: a key, and a counter within it.
+"""Counter-based random streams, the only ones in this package.
 
-Words come from Philox4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), a counter-based generator
-whose raw words numpy guarantees for all versions and platforms; everything above the words is integer arithmetic here, since
-numpy's own distributions may change between releases. No draw depends on another stream or on what was drawn before.
+A draw is a pure function of a key, which says what the draw is for, and of a position in the
+stream. It depends on no other stream and on nothing that was drawn before.
+
+The 64-bit words come from Philox4x64-10 (Salmon, Moraes, Dror and Shaw 2011, "Parallel random
+numbers: as easy as 1, 2, 3", SC'11). NumPy guarantees the raw words of this generator for all
+versions and platforms. NumPy's distributions may change between releases, so everything above the
+words is whole-number arithmetic in this module.
+
+- `Streams` numbers its streams and gives access at any position: episodes, bootstrap replicates.
+  `Draws` draws Python integers from one of them.
+- `WordStream` is one sequential stream of arrays: the simulator.
+- `sign_patterns` are the random signs of the leaderboard's permutation test.
+
+The words of existing keys never change: published episodes depend on them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -18,44 +28,118 @@ import numpy.typing as npt
 
 from metaevents.hashing import canonical_json
 
-_WORDS = 256  # fetched at a time
+_BLOCK = 256  # words that a stream gives at a time
+_WORDS_PER_STEP = 4  # words per step of Philox4x64's counter
 
-_STEPS = _WORDS // 4  # a step of Philox4x64's counter gives four words
+
+def _philox(key: int | bytes) -> np.random.Philox:
+    """The generator of a key, before its first word.
+
+    Args:
+        key: 128 bits; or bytes of any length, of whose SHA-256 the first 128 bits are the key, as a
+            little-endian number.
+    """
+    if isinstance(key, bytes):
+        key = int.from_bytes(hashlib.sha256(key).digest()[:16], "little")
+    return np.random.Philox(key=key)
+
+
+def _as_int64(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """The words as signed numbers."""
+    return words.astype(np.int64)
+
+
+def scale_words(words: npt.NDArray[np.uint64], bound: int) -> npt.NDArray[np.int64]:
+    """Map words to numbers in [0, bound) by their upper 32 bits, uniform to within bound / 2^32.
+
+    Args:
+        words: Random words, of any shape.
+        bound: At least 1, at most 2^31.
+
+    Returns:
+        An array of the words' shape.
+    """
+    return _as_int64(((words >> np.uint64(32)) * np.uint64(bound)) >> np.uint64(32))
+
+
+def bit_field(words: npt.NDArray[np.uint64], shift: int, bits: int) -> npt.NDArray[np.int64]:
+    """Read some bits of each word as a number in [0, 2^bits).
+
+    Args:
+        words: Random words, of any shape.
+        shift: Position of the lowest bit that is read, counted from the lowest of the word.
+        bits: Number of bits.
+
+    Returns:
+        An array of the words' shape.
+    """
+    return _as_int64((words >> np.uint64(shift)) & np.uint64((1 << bits) - 1))
 
 
 class Streams:
-    """Independent streams of random words, one for every whole number.
+    """Independent streams of random words, one for every counter in [0, 2^64).
+
+    An instance can be shared by threads, pickled and used after a fork: no lock is held.
 
     Args:
-        key: anything that JSON can write; the first 128 bits of its SHA-256 are the Philox key, as little-endian words.
+        key: Anything that JSON can represent. The Philox key is the first 128 bits of the SHA-256
+            of its canonical JSON.
+
+    Example:
+        >>> draws = Streams({"episodes": 1, "seed": 0})(3)
+        >>> 0 <= draws.below(10) < 10
+        True
     """
 
     def __init__(self, key: object) -> None:
         self._key = key
-        words = np.frombuffer(hashlib.sha256(canonical_json(key)).digest()[:16], "<u8").astype(
-            np.uint64
-        )
-        self._philox = np.random.Philox(key=words, counter=0)
-        self._state: dict[str, Any] = dict(
-            self._philox.state
-        )  # of a generator that has given no word yet
-        self._philox_key = words
-        self._lock = threading.Lock()
+        philox = _philox(canonical_json(key))
+        self._start: dict[str, Any] = dict(philox.state)  # before the first word
+        self._philox_key = self._start["state"]["key"]
+        # Generators not in use. Whoever needs one takes it out and puts it back, so no two threads
+        # share one. A lock would stay locked for ever in a process that is forked while another
+        # thread holds it.
+        self._free = [philox]
 
     def __call__(self, counter: int) -> Draws:
-        """The draws of one stream, from its beginning."""
+        """Return the draws of stream `counter`, from its beginning."""
         return Draws(self, counter)
 
     def words(self, counter: int, block: int) -> list[int]:
-        """The words block * 256 .. block * 256 + 255 of a stream, 64 bits each."""
-        # The lowest counter word counts steps within the stream, the third one names the stream.
-        position = np.array([block * _STEPS, 0, counter, 0], np.uint64)
-        with self._lock:  # seeking anew costs a fraction of a generator of one's own
-            self._philox.state = {
-                **self._state,  # type: ignore[typeddict-item]
-                "state": {"counter": position, "key": self._philox_key},
-            }
-            words: list[int] = self._philox.random_raw(_WORDS).tolist()
+        """Return the words block * 256 ... block * 256 + 255 of stream `counter`.
+
+        Args:
+            counter: The stream.
+            block: The block of 256 words within the stream.
+        """
+        words: list[int] = self._words(
+            counter, block * (_BLOCK // _WORDS_PER_STEP), _BLOCK
+        ).tolist()
+        return words
+
+    def first_words(self, counter: int, n: int) -> npt.NDArray[np.uint64]:
+        """Return the first `n` words of stream `counter` as an array [n].
+
+        Args:
+            counter: The stream.
+            n: Number of words.
+        """
+        return self._words(counter, 0, n)
+
+    def _words(self, counter: int, step: int, n: int) -> npt.NDArray[np.uint64]:
+        """Return `n` words of stream `counter` from step `step` of its counter on, [n]."""
+        # The lowest counter word counts steps within the stream, the third one numbers the stream.
+        position = np.array([step, 0, counter, 0], np.uint64)
+        try:  # to move a generator costs a fraction of making a new one
+            philox = self._free.pop()
+        except IndexError:
+            philox = np.random.Philox(key=self._philox_key)
+        philox.state = {
+            **self._start,  # type: ignore[typeddict-item]
+            "state": {"counter": position, "key": self._philox_key},
+        }
+        words = np.asarray(philox.random_raw(n), np.uint64)
+        self._free.append(philox)
         return words
 
     def __reduce__(self) -> tuple[type[Streams], tuple[object]]:
@@ -63,7 +147,12 @@ class Streams:
 
 
 class Draws:
-    """The draws of one stream, in order; see `Streams`."""
+    """Sequential draws of Python integers from one stream of `Streams`.
+
+    Args:
+        streams: The streams.
+        counter: Which of them.
+    """
 
     def __init__(self, streams: Streams, counter: int) -> None:
         self._streams, self._counter = streams, counter
@@ -72,7 +161,7 @@ class Draws:
         self._block = 0
 
     def _take(self, k: int) -> list[int]:
-        """The next `k` words."""
+        """Return the next `k` words."""
         while len(self._words) - self._next < k:
             self._words = self._words[self._next :] + self._streams.words(
                 self._counter, self._block
@@ -84,11 +173,22 @@ class Draws:
         return taken
 
     def below(self, n: int) -> int:
-        """A whole number in [0, n), uniform to within n / 2^64."""
+        """Draw a whole number in [0, n), uniform to within n / 2^64; uses one word.
+
+        Args:
+            n: The bound, at least 1.
+        """
         return (self._take(1)[0] * n) >> 64
 
     def choose(self, items: Sequence[Any], k: int) -> list[Any]:
-        """`k` different entries of a sequence in random order: a partial Fisher-Yates shuffle, uniform to within n k / 2^64."""
+        """Draw `k` different entries of a sequence in random order; uses `k` words.
+
+        This is a partial Fisher-Yates shuffle, uniform to within n k / 2^64 for n items.
+
+        Args:
+            items: The sequence; it is not changed.
+            k: Number of entries, at most the number of items.
+        """
         left = n = len(items)
         words = self._take(k)
         if n <= 32 * k:
@@ -98,9 +198,8 @@ class Draws:
                 order[i], order[j] = order[j], order[i]
                 left -= 1
             return order[:k]
-        moved: dict[
-            int, int
-        ] = {}  # the same swaps, where copying all items would cost more than they do
+        # The same swaps without a copy of all items, which is faster where `k` is small.
+        moved: dict[int, int] = {}
         out = []
         for i, word in enumerate(words):
             j = i + ((word * left) >> 64)
@@ -111,55 +210,81 @@ class Draws:
 
 
 class WordStream:
-    """A stream of random words of its own for each purpose: the same purpose, the same words."""
+    """One sequential stream of random arrays. Equal purposes give equal streams.
+
+    Args:
+        purpose: Words and numbers that say what the stream is for. The Philox key is the first 128
+            bits of the SHA-256 of their texts, joined by slashes.
+    """
 
     def __init__(self, *purpose: str | int) -> None:
-        digest = hashlib.sha256("/".join(map(str, purpose)).encode()).digest()
-        self._generator = np.random.Philox(key=int.from_bytes(digest[:16], "little"))
+        self._philox = _philox("/".join(map(str, purpose)).encode())
 
-    def raw(self, n: int) -> npt.NDArray[np.uint64]:
-        """[n] words of 64 random bits."""
-        return np.asarray(self._generator.random_raw(n), np.uint64)
+    def words(self, n: int) -> npt.NDArray[np.uint64]:
+        """Draw `n` words of 64 random bits, [n].
+
+        Args:
+            n: Number of words.
+        """
+        return np.asarray(self._philox.random_raw(n), np.uint64)
 
     def below(self, bound: int, n: int) -> npt.NDArray[np.int64]:
-        """[n] whole numbers in 0 ... bound - 1; bound at most 2^31."""
-        return as_int64(((self.raw(n) >> np.uint64(32)) * np.uint64(bound)) >> np.uint64(32))
+        """Draw `n` whole numbers in [0, bound), [n]; see `scale_words`.
+
+        Args:
+            bound: At least 1, at most 2^31.
+            n: Number of draws; each uses one word.
+        """
+        return scale_words(self.words(n), bound)
 
     def between(self, low: int, high: int) -> int:
-        """One whole number in low ... high."""
+        """Draw one whole number in [low, high], both ends included.
+
+        Args:
+            low: The least number.
+            high: The greatest number, less than low + 2^31.
+        """
         return low + int(self.below(high - low + 1, 1)[0])
 
     def normal(self, deviation: int, n: int) -> npt.NDArray[np.int64]:
-        """[n] bell-shaped whole numbers around 0: the sum of four uniform ones, so within 3.5 deviations."""
-        word = self.raw(n)
-        total = -2 * 0xFFFF + sum(bit_field(word, shift, 16) for shift in (0, 16, 32, 48))
-        # Four uniform numbers of 16 bits have a deviation of 2^16 / sqrt(3) together, which is 2^26 / 1773.
+        """Draw `n` approximately normal whole numbers with mean 0, [n].
+
+        Each is the sum of four uniform numbers, so it lies within 3.5 standard deviations.
+
+        Args:
+            deviation: The standard deviation.
+            n: Number of draws; each uses one word.
+        """
+        words = self.words(n)
+        total = -2 * 0xFFFF + sum(bit_field(words, shift, 16) for shift in (0, 16, 32, 48))
+        # The sum of four uniform 16-bit numbers has the deviation 2^16 / sqrt(3) = 2^26 / 1773.
         return np.asarray((total * (deviation * 1773) + (1 << 25)) >> 26, np.int64)
 
-    def shuffled(self, n: int) -> npt.NDArray[np.intp]:
-        """0 ... n - 1 in random order."""
-        return np.argsort(self.raw(n), kind="stable")
+    def permutation(self, n: int) -> npt.NDArray[np.intp]:
+        """Draw a random order of 0 ... n - 1, [n].
 
-
-def as_int64(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-    return words.astype(np.int64)
-
-
-def bit_field(words: npt.NDArray[np.uint64], shift: int, bits: int) -> npt.NDArray[np.int64]:
-    """Some bits of each word, `shift` of them from the lowest on, as a number."""
-    return as_int64((words >> np.uint64(shift)) & np.uint64((1 << bits) - 1))
+        Args:
+            n: Number of entries; each uses one word.
+        """
+        return np.argsort(self.words(n), kind="stable")
 
 
 @lru_cache(maxsize=4)
 def sign_patterns(n: int, patterns: int) -> tuple[npt.NDArray[np.int8], ...]:
-    """Blocks of patterns of n signs, `patterns` in all."""
-    generator = np.random.Philox(
-        key=n
-    )  # raw words only: numpy may change what it draws from them, never the words
+    """Return random patterns of signs, the same ones for the same arguments.
+
+    Args:
+        n: Number of signs per pattern. It is also the Philox key.
+        patterns: Number of patterns.
+
+    Returns:
+        Blocks of [1000, n] signs, +1 or -1; the last block holds the rest.
+    """
+    philox = _philox(n)
     blocks = []
     for start in range(0, patterns, 1000):
         rows = min(1000, patterns - start)
-        words = generator.random_raw(rows * -(-n // 64)).astype("<u8")
+        words = philox.random_raw(rows * -(-n // 64)).astype("<u8")
         bits = np.unpackbits(words.view(np.uint8).reshape(rows, -1), axis=1)[:, :n]
         blocks.append(1 - 2 * bits.astype(np.int8))
     return tuple(blocks)

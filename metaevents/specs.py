@@ -1,45 +1,72 @@
-"""What is fixed about a dataset: geometry, class splits, partitions, pairings, addresses, license. Data in package files.
+"""The fixed rules of a dataset, read from its JSON file.
 
-One JSON file a dataset and protocol version in `metaevents/data/` is the single source that the loader, the command line and
-the cards share. A protocol version changes when, from the same recordings, an episode could come out otherwise: splits,
-partition, composition, published-pairing arithmetic or the episode stream. The file of an older version stays in the package and
-its archives stay loadable. Drawing episodes is left to `metaevents.episodes`.
+There is one JSON file per built-in dataset and protocol version in `metaevents/data/`. The loaders,
+the command line and the dataset cards all read it. It fixes the geometry, the class splits, the
+partition of the recordings, the pairings, the download addresses and the license.
+
+The protocol version increases whenever the same recordings could give another episode: by other
+splits, another partition, another composition, another arithmetic of the published pairing or
+another episode stream. The file of an older version stays in the package, so its archives can
+still be loaded.
+
+`metaevents.sampling` draws episodes by these rules; `metaevents.building` checks archives against
+them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from importlib.resources import files
 from itertools import product
-from typing import Any, TypeAlias
+from math import prod
+from typing import TYPE_CHECKING, Any, Protocol
 
+from metaevents.arguments import whole_number
 from metaevents.errors import ArchiveError, UsageError
+from metaevents.events import POLARITIES
 from metaevents.hashing import digest_json
-from metaevents.sources.base import RecordingRef
+
+if TYPE_CHECKING:
+    from metaevents.sources.base import RecordingRef
 
 PARTITIONS = ("train", "val", "test")
+"""The three parts into which recordings are divided; the class splits have the same names."""
 
 PAIRINGS = ("all", "published")
+"""How the recordings of a composed sample are drawn: all pairs, or as in the published code."""
 
 CLASS_SPLITS = ("published", "novel-components")
+"""How the classes are split: as published, or with components that training never saw."""
 
-PartitionRule: TypeAlias = Callable[[RecordingRef, int, int], str]
-"""(recording, position, files) -> "train" | "val" | "test"; position is the recording's place among the `files` files of its
-label and folder in order of number, bad ones included."""
+_MAX_CELLS = 1 << 32  # cells of a composed sample; decoded recordings number them in 32 bits
+_MAX_MICROSECONDS = (1 << 31) - 1  # decoded recordings keep times in 32 bits
+_MAX_GAP = (1 << 31) - 1
+
+class PartitionRule(Protocol):
+    """A function (recording, position, files) -> partition.
+
+    `position` is the recording's place among the `files` files of its label and folder, in order of
+    their numbers. Empty recordings count too.
+    """
+
+    def __call__(self, recording: RecordingRef, position: int, files: int, /) -> str:
+        """Return "train", "val" or "test"."""
+        ...
+
 
 
 def _official_folders(ref: RecordingRef, position: int, files: int) -> str:
-    """The Train folder trains; the Test folder is dealt by position: even to val, odd to test."""
+    """The Train folder is train; in the Test folder, even positions are val, odd ones test."""
     if ref.folder == "Train":
         return "train"
     return "test" if position % 2 else "val"
 
 
 def _blocks(ref: RecordingRef, position: int, files: int) -> str:
-    """The first 60 % of a label's files train, the next 20 % are val, the last 20 % test."""
+    """The first 60 % of a label's files are train, the next 20 % val, the last 20 % test."""
     if position < files * 3 // 5:
         return "train"
     return "val" if position < files * 4 // 5 else "test"
@@ -49,18 +76,23 @@ PARTITION_RULES: Mapping[str, PartitionRule] = {
     "official-folders": _official_folders,
     "blocks-60-20-20": _blocks,
 }
+"""The partition rules by name."""
 
 
 @dataclass(frozen=True)
 class Composition:
-    """How recordings are set side by side and put on a grid.
+    """How recordings are placed side by side and counted on a grid.
 
     Attributes:
-        arity: recordings in a sample, left to right.
-        crop: (width, height) that is kept of every recording, pixels from the upper left corner.
-        downsample: both axes are divided by this whole number.
-        window_us: microseconds kept from a recording's first event.
-        bins: time bins of equal length over the window.
+        arity: Number of recordings in a composed sample, from left to right.
+        crop: (width, height) that is kept of every recording, in pixels from its upper left corner.
+        downsample: Whole number by which both axes are divided.
+        window_us: Microseconds that are kept from a recording's first event on.
+        bins: Number of time bins of equal length in the window.
+
+    Raises:
+        UsageError: A number is no whole number of at least 1, the crop cannot be divided by
+            `downsample`, or a frame has more than 2^32 cells.
     """
 
     arity: int
@@ -70,12 +102,36 @@ class Composition:
     bins: int
 
     def __post_init__(self) -> None:
-        if min(self.arity, *self.crop, self.downsample, self.window_us, self.bins) < 1:
-            raise UsageError(f"{self} has a number below 1; give whole numbers of at least 1")
+        checked = {
+            "arity": whole_number("arity", self.arity, least=1, most=_MAX_CELLS),
+            "crop": self._checked_crop(),
+            "downsample": whole_number("downsample", self.downsample, least=1, most=_MAX_CELLS),
+            "window_us": whole_number("window_us", self.window_us, least=1, most=_MAX_MICROSECONDS),
+            "bins": whole_number("bins", self.bins, least=1, most=_MAX_CELLS),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
         if any(side % self.downsample for side in self.crop):
             raise UsageError(
-                f"a crop of {self.crop} pixels cannot be divided by {self.downsample}; give multiples of it"
+                f"a crop of {self.crop} pixels cannot be divided by {self.downsample}; "
+                "give multiples of it"
             )
+        if prod(self.frame_shape) > _MAX_CELLS:
+            raise UsageError(
+                f"frames (T, P, H, W) of {self.frame_shape} have more than {_MAX_CELLS:,} cells; "
+                "give fewer bins, a lower arity, a smaller crop or a larger downsample"
+            )
+
+    def _checked_crop(self) -> tuple[int, int]:
+        """The crop as two whole numbers."""
+        try:
+            width, height = self.crop
+        except (TypeError, ValueError):
+            raise UsageError(f"crop={self.crop!r}; give (width, height) in pixels") from None
+        return (
+            whole_number("width of the crop", width, least=1),
+            whole_number("height of the crop", height, least=1),
+        )
 
     @property
     def side_shape(self) -> tuple[int, int]:
@@ -86,12 +142,20 @@ class Composition:
     def frame_shape(self) -> tuple[int, int, int, int]:
         """(T, P, H, W) of a composed sample."""
         height, width = self.side_shape
-        return self.bins, 2, height, width * self.arity
+        return self.bins, POLARITIES, height, width * self.arity
 
 
 @dataclass(frozen=True)
 class PublishedPairing:
-    """The index arithmetic of the published loader: left = key // divisor, right = key % divisor, key in [0, keys)."""
+    """The index arithmetic of the published loader.
+
+    A sample has a key in [0, keys). Its left recording is key // divisor, its right recording is
+    key % divisor.
+
+    Attributes:
+        keys: Number of keys per class.
+        divisor: The divisor per split.
+    """
 
     keys: int
     divisor: Mapping[str, int]
@@ -102,15 +166,20 @@ class DatasetRules:
     """Everything that decides which samples and episodes follow from given recordings.
 
     Attributes:
-        name: the composed dataset, "double-nmnist".
-        version: protocol version; None for a composition of a user's own.
-        labels: the component classes.
-        composition: geometry.
-        splits: class split -> partition -> classes, each a tuple of component labels.
-        pools: pairing -> split -> the partitions whose recordings it draws from.
-        published: arithmetic of `pairing="published"`, or None where there is none.
-        min_gap: least distance in file numbers between support and query of a class on a side; 0 where files are independent.
-        partition: name of the partition rule, or "custom".
+        name: Name of the composed dataset, such as "double-nmnist".
+        version: Protocol version; None for a user's own composition.
+        labels: The component classes.
+        composition: The geometry.
+        splits: Class split -> split -> its classes, each a tuple of component labels.
+        pools: Pairing -> split -> the partitions whose recordings it draws from.
+        published: Arithmetic of `pairing="published"`; None if the dataset has no such pairing.
+        min_gap: Least distance in file numbers between support and query recordings of a class on
+            the same side; 0 if the files are independent of each other.
+        partition: Name of the partition rule; "as archived" for a user's own composition.
+
+    Raises:
+        UsageError: A label is there twice, two classes of a class split have one name, or `min_gap`
+            is no whole number.
     """
 
     name: str
@@ -123,8 +192,19 @@ class DatasetRules:
     min_gap: int
     partition: str
 
+    def __post_init__(self) -> None:
+        gap = whole_number("min_gap", self.min_gap, least=0, most=_MAX_GAP)
+        object.__setattr__(self, "min_gap", gap)
+        require_unique_labels(self.labels)
+        for by_split in self.splits.values():
+            _require_unique_names(by_split)
+
     def fingerprint(self, contents: str) -> str:
-        """Hex SHA-256 over recording contents (see `metaevents.archive`), partition, splits and protocol version."""
+        """Return the fingerprint of a dataset: hex SHA-256 over its recordings and these rules.
+
+        Args:
+            contents: Digest of the recordings' contents; see `metaevents.archive`.
+        """
         published = self.published and {
             "keys": self.published.keys,
             "divisor": dict(self.published.divisor),
@@ -137,9 +217,12 @@ class DatasetRules:
                 "labels": self.labels,
                 "composition": vars(self.composition),
                 "splits": {
-                    k: {s: list(map(list, c)) for s, c in v.items()} for k, v in self.splits.items()
+                    class_split: {
+                        split: list(map(list, classes)) for split, classes in by_split.items()
+                    }
+                    for class_split, by_split in self.splits.items()
                 },
-                "pools": {k: dict(v) for k, v in self.pools.items()},
+                "pools": {pairing: dict(by_split) for pairing, by_split in self.pools.items()},
                 "published_pairing": published,
                 "min_gap": self.min_gap,
                 "partition": self.partition,
@@ -149,13 +232,16 @@ class DatasetRules:
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """One built-in dataset as its package file states it.
+    """One built-in dataset, as its JSON file describes it.
 
     Attributes:
-        name, title, protocol_version: "double-nmnist", "Double N-MNIST", 1.
-        recordings: where the recordings come from: title, folder, labels, sensor_size, counts, files (name, url, checksum),
-            dead_links, homepage, license, citation.
-        frame_shape: (T, P, H, W).
+        name: Name in code and on the command line, such as "double-nmnist".
+        title: Name in text, such as "Double N-MNIST".
+        protocol_version: Version of the rules.
+        recordings: Where the recordings come from: title, folder, labels, sensor_size, counts,
+            files (name, url, checksum), dead_links, homepage, license, license_url and citation;
+            "simulated" holds license and citation of simulated recordings.
+        frame_shape: (T, P, H, W) of a composed sample.
     """
 
     name: str
@@ -165,8 +251,25 @@ class DatasetSpec:
     frame_shape: tuple[int, int, int, int]
     _raw: Mapping[str, Any]
 
-    @cached_property
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> DatasetSpec:
+        """Return the spec that a dataset's JSON file holds.
+
+        Args:
+            raw: The decoded content of the file.
+        """
+        return cls(
+            name=raw["name"],
+            title=raw["title"],
+            protocol_version=raw["protocol_version"],
+            recordings=raw["recordings"],
+            frame_shape=tuple(raw["frame_shape"]),
+            _raw=raw,
+        )
+
+    @property
     def composition(self) -> Composition:
+        """The geometry of composed samples."""
         raw = self._raw["composition"]
         return Composition(
             raw["arity"], tuple(raw["crop"]), raw["downsample"], raw["window_us"], raw["bins"]
@@ -174,13 +277,18 @@ class DatasetSpec:
 
     @property
     def partition_rule(self) -> PartitionRule:
+        """The rule that divides the recordings into train, val and test."""
         return PARTITION_RULES[self._raw["partition"]]
 
     def rules(self, *, simulated: bool) -> DatasetRules:
-        """The protocol; simulated recordings are independent of each other, so that no gap between files is needed."""
+        """Return the rules for recordings of this dataset.
+
+        Args:
+            simulated: Whether the recordings are simulated. These are independent of each other, so
+                the rules require no gap between support and query files.
+        """
         raw = self._raw
         published = raw["published_pairing"]
-        novel = raw["splits"]["novel-components"]
         arity = self.composition.arity
         return DatasetRules(
             name=self.name,
@@ -193,12 +301,12 @@ class DatasetSpec:
                     for split, names in raw["splits"]["published"].items()
                 },
                 "novel-components": {
-                    split: tuple(product(names.split(), repeat=arity))
-                    for split, names in novel.items()
+                    split: tuple(product(labels.split(), repeat=arity))
+                    for split, labels in raw["splits"]["novel-components"].items()
                 },
             },
             pools={
-                pairing: {s: tuple(p) for s, p in pools.items()}
+                pairing: {split: tuple(partitions) for split, partitions in pools.items()}
                 for pairing, pools in raw["pools"].items()
             },
             published=PublishedPairing(published["keys"], published["divisor"]),
@@ -209,44 +317,83 @@ class DatasetSpec:
 
 @cache
 def specs() -> Mapping[str, Mapping[int, DatasetSpec]]:
-    """Every built-in dataset, name -> protocol version -> spec."""
-    found: dict[str, dict[int, DatasetSpec]] = {}
+    """Return every built-in dataset: name -> protocol version -> spec, in order of name."""
+    by_name: dict[str, dict[int, DatasetSpec]] = {}
     for entry in sorted(
         files("metaevents").joinpath("data").iterdir(), key=lambda entry: entry.name
     ):
         if entry.name.startswith("double-") and entry.name.endswith(".json"):
-            raw = json.loads(entry.read_text("utf-8"))
-            found.setdefault(raw["name"], {})[raw["protocol_version"]] = DatasetSpec(
-                name=raw["name"],
-                title=raw["title"],
-                protocol_version=raw["protocol_version"],
-                recordings=raw["recordings"],
-                frame_shape=tuple(raw["frame_shape"]),
-                _raw=raw,
-            )
-    return found
+            spec = DatasetSpec.from_json(json.loads(entry.read_text("utf-8")))
+            by_name.setdefault(spec.name, {})[spec.protocol_version] = spec
+    return by_name
 
 
 def get_spec(name: str, version: int | None = None) -> DatasetSpec:
-    """The built-in dataset of a name, in the newest protocol version or a given one.
+    """Return the spec of a built-in dataset.
+
+    Args:
+        name: Name of the dataset, such as "double-nmnist".
+        version: Protocol version; the newest by default.
 
     Raises:
-        UsageError: no dataset of that name.
-        ArchiveError: a protocol version that this release does not know.
+        UsageError: There is no dataset of that name.
+        ArchiveError: This release does not know the protocol version.
     """
-    known = specs()
-    if name not in known:
-        raise UsageError(f"no dataset {name!r}; choose one of {', '.join(known)}")
-    versions = known[name]
+    by_name = specs()
+    if name not in by_name:
+        raise UsageError(f"no dataset {name!r}; choose one of {', '.join(by_name)}")
+    versions = by_name[name]
     if version is None:
         version = max(versions)
     if version not in versions:
         raise ArchiveError(
-            f"{name} in protocol version {version}: this release knows {', '.join(map(str, versions))}; upgrade metaevents"
+            f"{name} in protocol version {version}: "
+            f"this release knows {', '.join(map(str, versions))}; upgrade metaevents"
         )
     return versions[version]
 
 
 def class_name(components: Sequence[str]) -> str:
-    """The name of a class: its component labels joined, with hyphens where a label is longer than one character."""
+    """Return the name of a class: its component labels joined.
+
+    Args:
+        components: The component labels, from left to right. Hyphens separate them if one of them
+            is longer than one character.
+    """
     return ("" if all(len(label) == 1 for label in components) else "-").join(components)
+
+
+def require_unique_labels(labels: Sequence[str]) -> None:
+    """Check that no component label is there twice.
+
+    Args:
+        labels: The component labels.
+
+    Raises:
+        UsageError: A label is there twice.
+    """
+    if len(set(labels)) < len(labels):
+        twin = next(label for place, label in enumerate(labels) if label in labels[:place])
+        raise UsageError(f"the label {twin!r} is there twice; give each label once")
+
+
+def _require_unique_names(by_split: Mapping[str, tuple[tuple[str, ...], ...]]) -> None:
+    """Check that no two classes of a class split have one name, and no split has a class twice."""
+    named: dict[str, tuple[str, ...]] = {}
+    checked: set[int] = set()
+    for split, classes in by_split.items():
+        if id(classes) in checked:  # the same tuple serves several splits
+            continue
+        checked.add(id(classes))
+        in_split = set()
+        for components in classes:
+            name = class_name(components)
+            other = named.setdefault(name, components)
+            if other != components:
+                raise UsageError(
+                    f"the classes {other} and {components} are both named {name!r}; "
+                    "rename a label, so that class names differ"
+                )
+            if name in in_split:
+                raise UsageError(f"the {split} split names class {name!r} twice; give each once")
+            in_split.add(name)

@@ -1,4 +1,4 @@
-"""The cards agree with the one machine-readable source, and with what is measured."""
+"""The cards agree with the package files and with what is measured; links and anchors exist."""
 
 from __future__ import annotations
 
@@ -8,24 +8,30 @@ from pathlib import Path
 import pytest
 
 import metaevents as me
-from metaevents import dataset_card as statistics
+from metaevents.dataset_card import facts_table, statistics_table
 from metaevents.specs import get_spec
 
-CARDS = Path(__file__).parent.parent / "cards"
+ROOT = Path(__file__).parent.parent
+CARDS = ROOT / "cards"
+DOCUMENTS = [
+    ROOT / "README.md",
+    *sorted(ROOT.glob("CONTRIBUTING.md")),
+    *sorted(CARDS.rglob("*.md")),
+]
 NAMES = ("double-nmnist", "double-asl-dvs")
 
 
 def block(name: str, kind: str) -> str:
-    """The generated part of a card between its marks."""
-    text = (CARDS / f"{name}.md").read_text("utf-8")
-    found = re.search(rf"<!-- {re.escape(kind)} -->\n(.*?)\n<!-- end -->", text, re.DOTALL)
-    assert found, f"cards/{name}.md has no part {kind!r}"
-    return found[1]
+    """The generated part of a dataset card between its marks."""
+    text = (CARDS / "datasets" / f"{name}.md").read_text("utf-8")
+    match = re.search(rf"<!-- {re.escape(kind)} -->\n(.*?)\n<!-- end -->", text, re.DOTALL)
+    assert match, f"cards/datasets/{name}.md has no part {kind!r}"
+    return match[1]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_cards_facts_are_those_of_the_loader(name: str) -> None:
-    assert block(name, f"facts: {name}") == statistics.facts(name)
+def test_the_facts_of_a_card_are_those_of_the_loader(name: str) -> None:
+    assert block(name, f"facts: {name}") == facts_table(name)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -34,7 +40,7 @@ def test_loader_download_and_archive_share_the_facts(
 ) -> None:
     root = {"double-nmnist": nmnist_root, "double-asl-dvs": asl_root}[name]
     spec, dataset = get_spec(name), me.load(name, root)
-    assert dataset.archive.attributes["licence"] == spec.recordings["licence"]
+    assert dataset.archive.attributes["licence"] == spec.recordings["license"]
     assert dataset.archive.attributes["citation"] == spec.recordings["citation"]
     assert dataset.frame_shape == spec.frame_shape
     assert dataset.archive.sensor_size == tuple(spec.recordings["sensor_size"])
@@ -44,39 +50,39 @@ def test_loader_download_and_archive_share_the_facts(
         assert file["checksum"].split(":")[1] in text
 
 
-def test_the_samples_statistics_are_measured(sample_root: Path) -> None:
-    measured = statistics.table(me.Archive(sample_root / "double-nmnist.h5"))
+def test_the_statistics_of_the_sample_are_measured(sample_root: Path) -> None:
+    measured = statistics_table(me.Archive(sample_root / "double-nmnist.h5"))
     assert block("double-nmnist", "statistics: sample") == measured
 
 
-def test_the_simulated_statistics_are_measured(simulated_root: Path) -> None:
-    measured = statistics.table(me.Archive(simulated_root / "double-nmnist.h5"))
+def test_the_statistics_of_simulated_recordings_are_measured(simulated_root: Path) -> None:
+    measured = statistics_table(me.Archive(simulated_root / "double-nmnist.h5"))
     assert block("double-nmnist", "statistics: simulated") == measured
 
 
-def test_the_floors_in_the_card_are_those_that_were_run() -> None:
-    run = (CARDS / "results" / "floors.md").read_text("utf-8")
-    assert block("double-nmnist", "floors") == run[run.index("### ") :].strip().replace(
-        "### ", "#### "
-    )
+def test_the_trivial_baselines_in_the_card_are_those_that_were_run() -> None:
+    (path,) = [*CARDS.glob("results/**/trivial.md"), *CARDS.glob("results/**/floors.md")]
+    results = path.read_text("utf-8")
+    tables = results[results.index("### ") :].strip().replace("### ", "#### ")
+    assert block("double-nmnist", "trivial baselines") == tables
 
 
 def test_every_link_within_the_documents_leads_somewhere() -> None:
-    root = CARDS.parent
-    for document in (root / "README.md", *CARDS.glob("*.md")):
+    for document in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text("utf-8")):
-            assert (document.parent / target).exists(), f"{document.name} points to {target}"
+            assert (document.parent / target).exists(), (
+                f"{document.relative_to(ROOT)} links to {target}"
+            )
 
 
 def test_anchors_exist() -> None:
-    root = CARDS.parent
-    for document in (root / "README.md", *CARDS.glob("*.md")):
+    for document in DOCUMENTS:
         for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", document.read_text("utf-8")):
-            there = (document.parent / target if target else document).read_text("utf-8")
+            text = (document.parent / target if target else document).read_text("utf-8")
             headings = [
                 line.lstrip("# ").strip().lower()
-                for line in there.splitlines()
+                for line in text.splitlines()
                 if line.startswith("#")
             ]
             slugs = [re.sub(r"[^a-z0-9 -]", "", heading).replace(" ", "-") for heading in headings]
-            assert anchor in slugs, f"{document.name} points to {target}#{anchor}"
+            assert anchor in slugs, f"{document.relative_to(ROOT)} links to {target}#{anchor}"

@@ -1,11 +1,8 @@
-"""Composed datasets: frames and events against the raw files, partitions, published pairing, compositions of one's own."""
+"""Composed datasets: samples as in the files, partitions, published pairing, classification."""
 
 from __future__ import annotations
 
-import os
 import pickle
-import subprocess
-import sys
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -13,20 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.recordings import random_events, write_nmnist
+from support.recordings import write_nmnist
 
 import metaevents as me
-from metaevents import cache
 from metaevents import events as ev
 from metaevents.building import build_archive
-from metaevents.errors import ArchiveError, MissingError, UsageError
-from metaevents.sources import ASLDVS, NMNIST, DatasetSource
+from metaevents.errors import UsageError
+from metaevents.sources import ASLDVS, NMNIST
 
 SPLITS = ("train", "val", "test")
 
 
 def from_files(folder: Path, left: str, right: str) -> ev.Events:
-    """Two N-MNIST recordings composed by the description: first 100 ms, 32 x 32 pixels, the right one moved by 32."""
+    """Compose two N-MNIST recordings as documented: 100 ms, 32 x 32 pixels, right one at x + 32."""
     source = NMNIST(folder)
     refs = {ref.id: ref for ref in source.recordings()}
     rows = []
@@ -42,9 +38,6 @@ def from_files(folder: Path, left: str, right: str) -> ev.Events:
 @pytest.fixture(scope="module")
 def test_split(nmnist_root: Path) -> me.DoubleNMNIST:
     return me.DoubleNMNIST(nmnist_root, split="test")
-
-
-# --- samples -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("c", "left", "right"), [("47", 0, 3), ("55", 2, 2), ("80", 11, 0)])
@@ -97,6 +90,16 @@ def test_a_class_goes_by_name_or_index(test_split: me.DoubleNMNIST) -> None:
     assert test_split.classes[:2] == ("02", "17")
 
 
+def test_sides_are_given_by_position_or_as_left_and_right(test_split: me.DoubleNMNIST) -> None:
+    frames, events = test_split.frames("47", 1, 2), test_split.events("47", 1, 2, downsampled=False)
+    assert torch.equal(test_split.frames("47", left=1, right=2), frames)
+    assert torch.equal(test_split.frames("47", 1, right=2, dtype=torch.float32), frames)
+    assert torch.equal(test_split.frames(c="47", right=2, left=1), frames)
+    assert np.array_equal(test_split.events("47", right=2, left=1, downsampled=False), events)
+    assert np.array_equal(test_split.events("47", 1, 2, False), events)
+    assert test_split.frames("47", 1, 2, torch.uint8).dtype == torch.uint8
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -109,41 +112,16 @@ def test_a_class_goes_by_name_or_index(test_split: me.DoubleNMNIST) -> None:
         ),
         (lambda ds: ds.events("47", 0, -1), "side 1, got index -1"),
         (lambda ds: ds.frames("47", 0, 0, dtype=torch.float64), "choose torch.float32"),
+        (lambda ds: ds.frames("47", 0), "2 sides, got 1 indices; give one per side"),
+        (lambda ds: ds.frames("47", 0, 0, 0, 0), "2 sides, got 4 indices"),
+        (lambda ds: ds.frames("47", 0, left=0), "give each side once"),
+        (lambda ds: ds.events("47", right=0), "give each side once"),
+        (lambda ds: ds.events("47", 0, 0, right=0), "give each side once"),
     ],
 )
 def test_wrong_samples_are_refused(test_split: me.DoubleNMNIST, call: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         call(test_split)
-
-
-def busy_root(tmp_path: Path, events: int = 300) -> Path:
-    """A dataset whose every recording has `events` events on one pixel in one millisecond."""
-    one = ev.make_events(np.zeros(events), np.zeros(events), np.zeros(events), np.ones(events))
-    pairs = [(one, label) for label in "ab" for _ in range(5)]
-    me.compose(
-        DatasetSource(pairs, sensor_size=(4, 4), labels="ab", name="busy"),
-        root=tmp_path,
-        name="busy",
-    )
-    return tmp_path / "busy.h5"
-
-
-def test_counts_saturate_and_never_wrap(tmp_path: Path) -> None:
-    dataset = me.compose(busy_root(tmp_path))
-    for dtype, expected in ((torch.float32, 300), (torch.float16, 300), (torch.uint8, 255)):
-        frames = dataset.frames("aa", 0, 0, dtype=dtype)
-        assert frames.dtype == dtype
-        assert frames[0, 1, 0].tolist() == [expected, 0, 0, 0, expected, 0, 0, 0]
-        assert dataset.stack_sums([(0, 0)], dtype=dtype)[0, 1, 0, 0] == expected
-
-
-def test_dtypes_agree(test_split: me.DoubleNMNIST) -> None:
-    exact = test_split.frames("47", 0, 0)
-    for dtype in (torch.uint8, torch.float16):
-        assert torch.equal(test_split.frames("47", 0, 0, dtype).to(torch.float32), exact)
-
-
-# --- partitions ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("classes", ["published", "novel-components"])
@@ -184,10 +162,7 @@ def test_novel_components_hold_their_own_digits_alone(nmnist_root: Path) -> None
         assert len(dataset) == len(digits) ** 2
 
 
-# --- published pairing ---------------------------------------------------------------------------------------------
-
-
-def published(root: Path, split: str, name: str = "double-nmnist") -> me.DoubleDataset:
+def published(root: Path, split: str, name: str = "double-nmnist") -> me.ComposedDataset:
     return me.load(name, root, split=split, pairing="published")
 
 
@@ -221,33 +196,6 @@ def test_published_pairing_follows_the_index_arithmetic(nmnist_root: Path) -> No
     assert sorted(dataset.as_classification(1000, seed=3).samples[4000:5000]) == expected
 
 
-# --- archives and roots --------------------------------------------------------------------------------------------
-
-
-def test_root_is_a_folder_or_a_file(nmnist_root: Path) -> None:
-    by_folder, by_file = (
-        me.DoubleNMNIST(nmnist_root),
-        me.DoubleNMNIST(nmnist_root / "double-nmnist.h5"),
-    )
-    assert by_folder.fingerprint == by_file.fingerprint == by_folder.archive.fingerprint
-
-
-def test_a_missing_archive_names_the_two_commands(tmp_path: Path) -> None:
-    with pytest.raises(MissingError) as caught:
-        me.DoubleNMNIST(tmp_path / "data", split="test")
-    message = str(caught.value)
-    assert f"metaevents download nmnist --root {tmp_path / 'data'}" in message
-    assert f"metaevents build double-nmnist --root {tmp_path / 'data'}" in message
-    assert isinstance(caught.value, FileNotFoundError)
-
-
-def test_the_wrong_archive_is_refused(asl_root: Path) -> None:
-    with pytest.raises(
-        ArchiveError, match="is an archive of double-asl-dvs, expected double-nmnist"
-    ):
-        me.DoubleNMNIST(asl_root / "double-asl-dvs.h5")
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -267,68 +215,6 @@ def test_a_dataset_travels_to_another_process(test_split: me.DoubleNMNIST) -> No
     test_split.frames("47", 0, 0)
     again = pickle.loads(pickle.dumps(test_split))
     assert torch.equal(again.frames("47", 0, 0), test_split.frames("47", 0, 0))
-
-
-# --- the side file -------------------------------------------------------------------------------------------------
-
-
-def test_decoding_happens_once_and_is_shared(
-    nmnist_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "cache"))
-    code = f"import metaevents as me; me.DoubleNMNIST({str(nmnist_root)!r}).frames(0, 0, 0)"
-    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
-    assert [process.wait() for process in processes] == [0, 0, 0]
-    ((folder, size),) = cache.side_files()
-    made = (folder / "cell").stat().st_mtime_ns
-    me.DoubleNMNIST(nmnist_root).frames(0, 0, 0)
-    assert (folder / "cell").stat().st_mtime_ns == made
-    assert cache.side_files(me.DoubleNMNIST(nmnist_root).fingerprint) == [(folder, size)]
-    assert cache.side_files("0" * 64) == []
-    assert cache.clear_cache() == size
-    assert cache.side_files() == []
-
-
-def test_a_damaged_side_file_is_made_anew(
-    nmnist_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path))
-    before = me.DoubleNMNIST(nmnist_root).frames(0, 0, 0)
-    ((folder, _),) = cache.side_files()
-    os.truncate(folder / "cell", 40)
-    assert torch.equal(me.DoubleNMNIST(nmnist_root).frames(0, 0, 0), before)
-
-
-def test_a_flipped_event_is_found_when_decoding(
-    nmnist_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import shutil
-
-    import h5py
-
-    from metaevents.archive.format import seal
-
-    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "cache"))
-    path = tmp_path / "double-nmnist.h5"
-    shutil.copy(nmnist_root / path.name, path)
-    with h5py.File(path, "r+") as file:
-        file["events/y"][7] ^= 1
-    seal(path)
-    with pytest.raises(ArchiveError, match="is corrupt"):
-        me.DoubleNMNIST(path).frames(0, 0, 0)
-    assert cache.side_files() == []
-
-
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_cache_is_no_obstacle(
-    nmnist_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "cache").mkdir(mode=0o500)
-    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "cache"))
-    me.DoubleNMNIST(nmnist_root).frames(0, 0, 0)
-
-
-# --- classification ------------------------------------------------------------------------------------------------
 
 
 def test_classification_gives_different_pairs_of_every_class(test_split: me.DoubleNMNIST) -> None:
@@ -358,113 +244,6 @@ def test_classification_never_pairs_a_recording_with_itself(test_split: me.Doubl
         UsageError, match=r"class '55' has 132 different samples, got pairs_per_class=133"
     ):
         test_split.as_classification(12 * 11 + 1, seed=0)
-
-
-# --- compositions of a user's own ----------------------------------------------------------------------------------
-
-
-def test_triple_nmnist_from_the_same_archive(nmnist_folder: Path, nmnist_root: Path) -> None:
-    dataset = me.compose(
-        nmnist_root / "double-nmnist.h5",
-        arity=3,
-        split="test",
-        splits={"train": ["012"], "test": ["357", "335"]},
-        crop=(32, 32),
-        downsample=2,
-    )
-    assert dataset.classes == ("335", "357")
-    assert dataset.frame_shape == (100, 2, 16, 48)
-    assert dataset.n_recordings("357") == (12, 12, 12)
-    double = me.DoubleNMNIST(nmnist_root, split="test", pairing="all")
-    triple = dataset.frames("357", 4, 5, 6)
-    for side, (digit, place) in enumerate(zip("357", (4, 5, 6), strict=True)):
-        recording = int(double.pool(digit)[place])
-        part = double.stack_frames([(recording, recording)])[0][..., :16]
-        assert torch.equal(triple[..., 16 * side : 16 * side + 16], part)
-    assert len(dataset.events("335", 0, 1, 2)) == int(dataset.frames("335", 0, 1, 2).sum())
-    episode = me.EpisodeLoader(dataset, ways=2, shots=1, queries=3)[0]
-    assert episode.query_x.shape == (6, 100, 2, 16, 48)
-    with pytest.raises(UsageError, match="3 sides, got 2 indices"):
-        dataset.frames("357", 0, 1)
-
-
-def test_a_source_of_ones_own_is_archived_and_composed(tmp_path: Path) -> None:
-    pairs = [(random_events(i, 40, 128, 128), i % 2) for i in range(40)]
-    source = DatasetSource(
-        pairs, sensor_size=(128, 128, 2), labels=("wave", "clap"), name="gestures"
-    )
-    options: dict[str, Any] = {
-        "root": tmp_path,
-        "downsample": 8,
-        "window_us": 200_000,
-        "bins": 20,
-        "name": "double-gestures",
-    }
-    train = me.compose(source, split="train", **options)
-    assert train.classes == ("clap-clap", "clap-wave", "wave-clap", "wave-wave")
-    assert train.frame_shape == (20, 2, 16, 32)
-    assert isinstance(train, me.DoubleDataset)
-    assert (tmp_path / "double-gestures.h5").exists()
-    test = me.compose(source, split="test", **options)
-    assert not set(train.recording_ids(0)[0]) & set(test.recording_ids(0)[0])
-    assert test.fingerprint == train.fingerprint
-    assert me.EpisodeLoader(train, ways=4, shots=2, queries=3)[0].support_x.shape == (
-        8,
-        20,
-        2,
-        16,
-        32,
-    )
-    reopened = me.compose(
-        tmp_path / "double-gestures.h5", split="test", **{**options, "root": None}
-    )
-    assert reopened.fingerprint == test.fingerprint
-
-
-def test_a_custom_partition_is_kept(nmnist_folder: Path, tmp_path: Path) -> None:
-    dataset = me.compose(
-        NMNIST(nmnist_folder),
-        root=tmp_path,
-        split="val",
-        partition=lambda ref, i, n: "val" if i < 3 else "train",
-    )
-    assert dataset.n_recordings("00") == (6, 6)  # three from each official folder
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"splits": {"train": ["0"]}}, "class '0' of the train split is not 2 of the labels"),
-        ({"splits": {"train": ["00", "00"]}}, "names a class twice"),
-        ({"splits": {"dev": ["00"]}}, "splits has the keys dev"),
-        ({"arity": 0}, "below 1"),
-        ({"downsample": 5}, "cannot be divided by 5"),
-        ({"window_us": 200_000}, "keeps 100000 us a recording"),
-        ({"partition": "blocks-60-20-20"}, "which has its own"),
-        ({"split": "dev"}, "split='dev'"),
-    ],
-)
-def test_impossible_compositions_are_refused(
-    nmnist_root: Path, options: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(UsageError if "keeps" not in message else ArchiveError, match=message):
-        me.compose(nmnist_root / "double-nmnist.h5", **options)
-
-
-def test_recordings_need_a_root_and_a_known_rule(nmnist_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no root"):
-        me.compose(NMNIST(nmnist_folder))
-    with pytest.raises(UsageError, match="choose one of official-folders, blocks-60-20-20"):
-        me.compose(NMNIST(nmnist_folder), root=tmp_path, partition="thirds")
-
-
-def test_another_source_under_the_same_name_is_refused(tmp_path: Path) -> None:
-    path = busy_root(tmp_path)
-    other = DatasetSource(
-        [(random_events(0, 5, 4, 4), "a")], sensor_size=(4, 4), labels="ab", name="other"
-    )
-    with pytest.raises(UsageError, match="holds other recordings"):
-        me.compose(other, root=tmp_path, name=path.stem)
 
 
 def test_a_reduced_archive_says_what_is_missing(tmp_path: Path) -> None:

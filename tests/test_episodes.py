@@ -1,4 +1,4 @@
-"""Episodes: pure functions of their number, without leaks, in every form that a learner may want."""
+"""Episodes: pure functions of their number, in every form that a learner may want."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ import json
 import os
 import pickle
 import random
+import resource
+import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
-from dataclasses import fields
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from support.recordings import write_asl_dvs, write_nmnist
+from support.composed import busy_archive
 
 import metaevents as me
-from metaevents.building import build_archive
 from metaevents.errors import UsageError
-from metaevents.sampling import EpisodeSampler
-from metaevents.sources import ASLDVS, NMNIST
-
-Root = Path
+from metaevents.events import rasterize
 
 
 @pytest.fixture(scope="module")
-def dataset(nmnist_root: Root) -> me.DoubleNMNIST:
+def dataset(nmnist_root: Path) -> me.DoubleNMNIST:
     return me.DoubleNMNIST(nmnist_root, split="test")
 
 
@@ -41,9 +42,6 @@ def loader(dataset: me.DoubleNMNIST) -> me.EpisodeLoader:
 
 def digests(loader: me.EpisodeLoader) -> list[str]:
     return [episode.digest() for episode in loader]
-
-
-# --- what an episode is --------------------------------------------------------------------------------------------
 
 
 def test_an_episode_has_the_contracts_parts(loader: me.EpisodeLoader) -> None:
@@ -57,8 +55,15 @@ def test_an_episode_has_the_contracts_parts(loader: me.EpisodeLoader) -> None:
     assert len(set(episode.classes)) == 5
     assert episode.index == 4
     assert [field.name for field in fields(episode)] == [
-        "support_x", "support_y", "query_x", "query_y", "classes", "support_ids", "query_ids", "index",
-    ]  # fmt: skip
+        "support_x",
+        "support_y",
+        "query_x",
+        "query_y",
+        "classes",
+        "support_ids",
+        "query_ids",
+        "index",
+    ]
 
 
 def test_tensors_are_the_samples_that_the_ids_name(
@@ -93,9 +98,6 @@ def test_the_digest_covers_classes_ids_and_labels_alone(loader: me.EpisodeLoader
     assert changed.digest() != episode.digest()
 
 
-# --- the same for everyone -----------------------------------------------------------------------------------------
-
-
 def test_an_episode_depends_on_its_number_alone(
     dataset: me.DoubleNMNIST, loader: me.EpisodeLoader
 ) -> None:
@@ -122,11 +124,12 @@ def test_workers_change_nothing(
             assert torch.equal(alone.query_x, other.query_x)
 
 
-def test_hash_seed_and_process_change_nothing(nmnist_root: Root, loader: me.EpisodeLoader) -> None:
+def test_hash_seed_and_process_change_nothing(nmnist_root: Path, loader: me.EpisodeLoader) -> None:
     code = (
         "import metaevents as me\n"
         f"ds = me.DoubleNMNIST({str(nmnist_root)!r}, split='test')\n"
-        "print([e.digest() for e in me.EpisodeLoader(ds, ways=5, shots=2, queries=4, episodes=12, seed=3)])"
+        "loader = me.EpisodeLoader(ds, ways=5, shots=2, queries=4, episodes=12, seed=3)\n"
+        "print([episode.digest() for episode in loader])"
     )
     for seed in ("0", "12345"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}
@@ -140,7 +143,7 @@ def test_hash_seed_and_process_change_nothing(nmnist_root: Root, loader: me.Epis
         assert done.stdout.strip() == str(digests(loader))
 
 
-def test_another_seed_setting_split_or_pairing_is_another_stream(nmnist_root: Root) -> None:
+def test_another_seed_setting_split_or_pairing_is_another_stream(nmnist_root: Path) -> None:
     def first(
         split: str = "test", pairing: str = "all", classes: str = "published", **numbers: int
     ) -> str:
@@ -165,156 +168,6 @@ def test_the_global_generators_are_left_alone(dataset: me.DoubleNMNIST) -> None:
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.random.get_state()[1].tolist() == before[1]  # type: ignore[index]  # noqa: NPY002
     assert random.getstate() == before[2]
-
-
-# --- no leaks ------------------------------------------------------------------------------------------------------
-
-
-def sides_of(
-    episode: me.Episode, label: int
-) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    support = [
-        i
-        for i, y in zip(episode.support_ids, episode.support_y.tolist(), strict=True)
-        if y == label
-    ]
-    query = [
-        i for i, y in zip(episode.query_ids, episode.query_y.tolist(), strict=True) if y == label
-    ]
-    return support, query
-
-
-def check_no_leak(episode: me.Episode) -> None:
-    for label, c in enumerate(episode.classes):
-        support, query = sides_of(episode, label)
-        recordings_of = [{id for pair in part for id in pair} for part in (support, query)]
-        assert not recordings_of[0] & recordings_of[1], (
-            "a recording is in support and query of a class"
-        )
-        for side in (0, 1):
-            ids = [pair[side] for pair in (*support, *query)]
-            assert len(set(ids)) == len(ids), "a recording stands twice on a side"
-        if c[0] == c[1]:
-            assert all(left != right for left, right in (*support, *query)), (
-                "a recording is paired with itself"
-            )
-
-
-@pytest.mark.parametrize(("shots", "queries"), [(1, 1), (1, 10), (5, 7), (2, 10), (6, 6)])
-@pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_support_and_query_share_no_recording(
-    nmnist_root: Root, split: str, shots: int, queries: int
-) -> None:
-    dataset = me.DoubleNMNIST(nmnist_root, split=split)
-    seen: Counter[str] = Counter()
-    for episode in me.EpisodeLoader(dataset, 5, shots, queries, episodes=120, representation="sum"):
-        check_no_leak(episode)
-        seen.update(episode.classes)
-    assert len(seen) == len(dataset)
-
-
-def test_alike_sides_need_two_recordings_for_support_and_query(dataset: me.DoubleNMNIST) -> None:
-    # Twelve recordings a digit: 1 + 11 fit every class but the alike ones, which need 2 + 11.
-    me.EpisodeLoader(dataset, ways=5, shots=2, queries=10)
-    with pytest.raises(UsageError) as caught:
-        me.EpisodeLoader(dataset, ways=5, shots=1, queries=11)
-    message = str(caught.value)
-    assert "need (13, 13) recordings a side, but 2 of 20 classes" in message
-    assert "'55' has (12, 12); queries=10 would fit with shots=1" in message
-
-
-def test_episodes_use_all_recordings_and_all_pairs(dataset: me.DoubleNMNIST) -> None:
-    lefts: Counter[str] = Counter()
-    pairs: set[tuple[str, str]] = set()
-    for draw in map(EpisodeSampler(dataset, 5, 1, 5, seed=0), range(400)):
-        for name, label in zip(draw.classes, range(5), strict=True):
-            if name == "47":
-                own = [s for s, y in zip(draw.query, draw.query_y, strict=True) if y == label]
-                lefts.update(dataset.archive.ids[left] for left, _ in own)
-                pairs.update(own)
-    assert set(lefts) == set(dataset.recording_ids("47")[0])
-    assert len(pairs) > 100  # of 144
-
-
-def three_letters(tmp_path: Path, files: int) -> me.ComposedDataset:
-    """The test split of nine classes of ASL-DVS files, with the gap of the benchmark; its block is the last fifth."""
-    source = ASLDVS(write_asl_dvs(tmp_path / "raw", files=files, letters="abc", n=3))
-    letters = [a + b for a in "abc" for b in "abc"]
-    return me.compose(source, root=tmp_path, split="test", splits={"test": letters}, min_gap=20)
-
-
-def test_asl_dvs_keeps_support_and_query_apart(tmp_path: Path) -> None:
-    # 300 files a letter: 60 in the test block. Files are neighbors in time, so 20 numbers are two seconds.
-    dataset = three_letters(tmp_path, 300)
-    alike_seen = False
-    for shots, queries in ((1, 15), (5, 15)):
-        for episode in me.EpisodeLoader(
-            dataset, 5, shots, queries, episodes=40, representation="sum"
-        ):
-            check_no_leak(episode)
-            for label, c in enumerate(episode.classes):
-                support, query = sides_of(episode, label)
-                alike_seen |= c[0] == c[1]
-                for group in [(0, 1)] if c[0] == c[1] else [(0,), (1,)]:
-                    near, far = (
-                        np.array([int(pair[side][-4:]) for pair in part for side in group])
-                        for part in (support, query)
-                    )
-                    assert np.abs(near[:, None] - far[None]).min() >= 20
-    assert alike_seen
-    with pytest.raises(UsageError, match="20 file numbers apart"):
-        me.EpisodeLoader(dataset, ways=5, shots=20, queries=30)
-
-
-def test_the_benchmark_asks_for_a_gap_in_real_asl_dvs_alone(asl_root: Root) -> None:
-    assert me.DoubleASLDVS(asl_root).min_gap == 20
-    # Ten files a letter: six train, so that no two are 20 numbers apart.
-    with pytest.raises(UsageError, match="shots=1 and queries=1 do not fit either"):
-        me.EpisodeLoader(me.DoubleASLDVS(asl_root), ways=5, shots=1, queries=1)
-
-
-def test_a_small_asl_archive_still_serves_what_can_be_served(tmp_path: Path) -> None:
-    # 125 files: numbers 101 to 125 in the test block; only the ends leave room for a query 20 numbers away.
-    dataset = three_letters(tmp_path, 125)
-    for episode in me.EpisodeLoader(dataset, 5, 1, 3, episodes=20, representation="sum"):
-        check_no_leak(episode)
-    with pytest.raises(UsageError, match=r"queries=4 would fit"):
-        me.EpisodeLoader(dataset, ways=5, shots=1, queries=6)
-
-
-def test_published_pairing_repeats_the_left_recording_in_support_and_query(
-    nmnist_root: Root,
-) -> None:
-    # The leak that inflates published results: it is reproduced on purpose, and gone with pairing "all".
-    dataset = me.DoubleNMNIST(nmnist_root, split="train", pairing="published")
-    for episode in me.EpisodeLoader(dataset, 5, 1, 10, episodes=10, representation="sum"):
-        for label in range(5):
-            support, query = sides_of(episode, label)
-            assert {left for left, _ in support} == {left for left, _ in query}
-            assert len({left for left, _ in query}) == 1
-
-
-# --- orders say nothing --------------------------------------------------------------------------------------------
-
-
-def test_labels_are_random_and_query_order_is_shuffled(dataset: me.DoubleNMNIST) -> None:
-    sampler = EpisodeSampler(dataset, 5, 1, 3, seed=0)
-    draws = [sampler(i) for i in range(1500)]
-    label_of_47 = Counter(draw.classes.index("47") for draw in draws if "47" in draw.classes)
-    first_query = Counter(draw.query_y[0] for draw in draws)
-    chosen = Counter(name for draw in draws for name in draw.classes)
-    # Chi-squared bounds at 0.001 with 4, 4 and 19 degrees of freedom; the stream is fixed.
-    for counts, cells, bound in (
-        (label_of_47, 5, 18.5),
-        (first_query, 5, 18.5),
-        (chosen, 20, 43.9),
-    ):
-        expected = sum(counts.values()) / cells
-        assert len(counts) == cells
-        assert sum((count - expected) ** 2 / expected for count in counts.values()) < bound
-
-
-# --- memory, devices, forms ----------------------------------------------------------------------------------------
 
 
 def test_episodes_share_no_memory(loader: me.EpisodeLoader) -> None:
@@ -357,8 +210,6 @@ def test_sums_are_frames_summed_over_time(
 def test_event_lists_are_the_same_samples(
     dataset: me.DoubleNMNIST, loader: me.EpisodeLoader
 ) -> None:
-    from metaevents.events import rasterize
-
     episode = me.EpisodeLoader(dataset, 5, 2, 4, episodes=12, seed=3, representation="events")[2]
     assert len(episode.query_x) == 20
     for events, frames in zip(episode.query_x, loader[2].query_x, strict=True):
@@ -414,7 +265,7 @@ def test_forms_for_other_libraries(loader: me.EpisodeLoader) -> None:
 
 
 def test_a_device_is_honored(dataset: me.DoubleNMNIST) -> None:
-    # "meta" is a device that every machine has.
+    # Every machine has the device "meta".
     episode = me.EpisodeLoader(dataset, 5, 1, 2, episodes=1, device="meta")[0]
     assert {episode.support_x.device.type, episode.query_y.device.type} == {"meta"}
 
@@ -437,8 +288,6 @@ def test_a_loader_is_a_map_and_travels(loader: me.EpisodeLoader) -> None:
 
 
 def test_a_workers_memory_does_not_grow_with_episodes(dataset: me.DoubleNMNIST) -> None:
-    import resource
-
     loader = me.EpisodeLoader(dataset, 5, 1, 10, episodes=10**6)
     for index in range(60):
         loader[index]
@@ -449,52 +298,409 @@ def test_a_workers_memory_does_not_grow_with_episodes(dataset: me.DoubleNMNIST) 
     assert grown * 1024 < 40 << 20  # two episodes; 540 of them would be 12 GB
 
 
-# --- wrong numbers -------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"ways": 0}, "ways=0; give at least 1"),
-        ({"shots": 0}, "shots=0"),
-        ({"queries": 0}, "queries=0"),
-        ({"ways": 21}, "ways=21, but the test split of double-nmnist has 20 classes"),
-        ({"shots": 13, "queries": 1}, "give fewer shots"),
-        ({"queries": 100}, "queries=10 would fit with shots=1"),
         ({"episodes": -1}, "episodes=-1"),
         ({"seed": -1}, "seed=-1"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"num_workers": -1}, "num_workers=-1"),
-        ({"layout": "TCHW"}, "choose one of TPHW, TPWH"),
+        ({"layout": "TCHW"}, "choose one of TPHW, TPWH, TNPHW"),
         ({"representation": "voxels"}, "choose one of frames, sum, events"),
         ({"dtype": torch.int32}, "choose torch.float32"),
+        ({"layout": "TNPHW", "representation": "sum"}, "layout='TNPHW' needs a time axis"),
+        ({"bins": 10, "representation": "events"}, "bins needs a time axis"),
+        ({"bins": 7}, "bins=7 does not divide the 100 time bins; give a divisor"),
+        ({"bins": 0}, "bins=0 is out of range"),
+        ({"bins": 200}, "bins=200 does not divide"),
+        ({"bins": 10.0}, "bins=10.0 is no whole number"),
+        ({"transform": 3}, "transform=3 cannot be called"),
+        ({"device": "gpu"}, "device='gpu' does not exist here"),
+        ({"device": "cuda:99"}, "device='cuda:99' does not exist here"),
+        ({"device": 3.5}, "device=3.5 does not exist here"),
+        ({"num_workers": 10**6}, "num_workers=1000000 is out of range"),
+        ({"seed": 2**64}, "out of range; give a whole number from 0 to"),
+        ({"episodes": 2**63}, "out of range; give a whole number from 0 to"),
     ],
 )
-def test_wrong_numbers_are_refused_at_once(
+def test_wrong_options_are_refused_at_once(
     dataset: me.DoubleNMNIST, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         me.EpisodeLoader(dataset, **{"queries": 5, **options})
 
 
-def test_published_pairing_has_a_thousand_keys(nmnist_root: Root, tmp_path: Path) -> None:
-    dataset = me.DoubleNMNIST(nmnist_root, pairing="published")
-    me.EpisodeLoader(dataset, ways=5, shots=1, queries=999)
-    with pytest.raises(UsageError, match="need 1001 keys a class, published pairing has 1000"):
-        me.EpisodeLoader(dataset, ways=5, shots=1, queries=1000)
-    build_archive(
-        "double-nmnist",
-        tmp_path / "a.h5",
-        NMNIST(write_nmnist(tmp_path / "raw", 2, 2, digits="012")),
+# --- whole numbers -------------------------------------------------------------------------------
+
+NUMBERS = ("ways", "shots", "queries", "episodes", "seed", "batch_size", "num_workers", "bins")
+
+
+def test_numpy_numbers_give_the_same_episodes(dataset: me.DoubleNMNIST) -> None:
+    numbers = {"ways": 3, "shots": 2, "queries": 4, "seed": 3, "episodes": 9}
+    expected = digests(me.EpisodeLoader(dataset, **numbers))
+    for kind in (np.int64, np.uint8, np.array, torch.tensor):
+        given = {name: kind(value) for name, value in numbers.items()}
+        loader = me.EpisodeLoader(dataset, **given)
+        assert digests(loader) == expected
+        assert {type(getattr(loader, name)) for name in numbers} == {int}
+        assert loader[kind(4)].digest() == expected[4]
+        assert loader.draw(kind(4)) == loader.draw(4)
+
+
+@pytest.mark.parametrize("value", [3.0, True, np.True_, float("nan"), float("inf"), "3", "x", [3]])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_anything_but_whole_numbers_is_refused(
+    dataset: me.DoubleNMNIST, name: str, value: Any
+) -> None:
+    with pytest.raises(UsageError, match=f"{name}=.* is no whole number"):
+        me.EpisodeLoader(dataset, **{"queries": 5, name: value})
+
+
+@pytest.mark.parametrize("index", [1.0, True, "1", None, slice(0, 2)])
+def test_an_index_is_a_whole_number(loader: me.EpisodeLoader, index: Any) -> None:
+    for get in (loader.__getitem__, loader.draw, lambda i: loader.iterate([i])):
+        with pytest.raises(UsageError, match=r"index=.* is no whole number"):
+            get(index)
+
+
+# --- workers and passes --------------------------------------------------------------------------
+
+
+def noisy(sample: Any) -> Any:
+    """Add noise of all three global generators to a tensor or to an event array."""
+    noise = torch.rand(()).item() + float(np.random.rand()) + random.random()  # noqa: NPY002
+    if isinstance(sample, torch.Tensor):
+        return sample.sum() + noise
+    return noise
+
+
+OPTIONS: dict[str, Any] = {"ways": 5, "shots": 2, "queries": 4, "episodes": 12, "seed": 3}
+
+
+@pytest.mark.parametrize("form", [{}, {"transform": noisy}, {"representation": "events"}])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_iteration_is_a_pass_of_its_own(
+    dataset: me.DoubleNMNIST, form: dict[str, Any], workers: int
+) -> None:
+    loader = me.EpisodeLoader(dataset, **{**OPTIONS, "episodes": 4}, num_workers=workers, **form)
+    assert [(a.index, b.index) for a, b in zip(loader, loader, strict=True)] == [
+        (i, i) for i in range(4)
+    ]
+    assert [(a.index, b.index) for a in loader for b in loader] == [
+        (i, j) for i in range(4) for j in range(4)
+    ]
+    for episode in loader:
+        if episode.index == 1:
+            break
+    assert [episode.index for episode in loader] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"dtype": torch.uint8, "layout": "TNPHW"},
+        {"representation": "sum", "batch_size": 5},
+        {"representation": "events"},
+        {"transform": noisy},
+        {"transform": noisy, "representation": "events", "batch_size": 5},
+    ],
+)
+def test_workers_change_nothing_in_any_form(dataset: me.DoubleNMNIST, form: dict[str, Any]) -> None:
+    alone = list(me.EpisodeLoader(dataset, **OPTIONS, **form))
+    for workers in (1, 3):
+        loader = me.EpisodeLoader(dataset, **OPTIONS, **form, num_workers=workers)
+        for a, b in zip(alone, loader, strict=True):
+            assert a.digest() == b.digest()
+            assert a.index == b.index
+            assert np.array_equal(
+                pickle.loads(pickle.dumps(a.query_x)), pickle.loads(pickle.dumps(b.query_x))
+            ) or str(a.query_x) == str(b.query_x)
+        chosen = [episode.index for episode in loader.iterate([2, 0, -1])]
+        assert chosen == [alone[i].index for i in (2, 0, -1)]
+        with pytest.raises(IndexError, match="of a loader of"):
+            loader.iterate([0, 12])
+
+
+def test_noise_depends_on_seed_and_episode_alone(dataset: me.DoubleNMNIST) -> None:
+    def noise(global_seed: int, **options: Any) -> dict[int, Any]:
+        torch.manual_seed(global_seed)
+        np.random.seed(global_seed)  # noqa: NPY002
+        random.seed(global_seed)
+        loader = me.EpisodeLoader(
+            dataset, **{**OPTIONS, **options}, representation="events", transform=noisy
+        )
+        return {e.index: (e.support_x, e.query_x) for e in loader}
+
+    expected = noise(1)
+    drawn = [value for parts in expected.values() for part in parts for value in part]
+    assert len(set(drawn)) == len(drawn) == 12 * 30
+    for workers in (0, 1, 2):
+        assert noise(workers + 5, num_workers=workers) == expected
+    assert noise(1, episodes=3) == {i: expected[i] for i in range(3)}
+    batches = noise(1, batch_size=4)
+    for indices, (support, query) in batches.items():
+        for place, index in enumerate(indices):  # type: ignore[arg-type, var-annotated]
+            assert (support[place], query[place]) == expected[index]
+    assert noise(1, seed=4)[0] != expected[0]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_random_transform_leaves_the_global_generators_alone(
+    dataset: me.DoubleNMNIST, workers: int
+) -> None:
+    def state() -> tuple[Any, ...]:
+        return (
+            torch.get_rng_state().tolist(),
+            np.random.get_state()[1].tolist(),  # type: ignore[index]  # noqa: NPY002
+            random.getstate(),
+        )
+
+    before = state()
+    loader = me.EpisodeLoader(dataset, **OPTIONS, transform=noisy, num_workers=workers)
+    for _ in loader:
+        assert state() == before
+
+    def failing(sample: Any) -> Any:
+        raise RuntimeError(noisy(sample))
+
+    with pytest.raises(RuntimeError):
+        list(me.EpisodeLoader(dataset, **OPTIONS, transform=failing, num_workers=workers))
+    assert state() == before
+
+
+@pytest.mark.parametrize("transform", [lambda x: x.numpy(), lambda x: x[: int(x[0].sum()) % 2 + 1]])
+def test_results_that_cannot_be_stacked_are_refused(
+    dataset: me.DoubleNMNIST, transform: Any
+) -> None:
+    loader = me.EpisodeLoader(dataset, **OPTIONS, transform=transform)
+    with pytest.raises(UsageError, match=r"cannot be stacked: .*return tensors of one shape"):
+        loader[0]
+
+
+def test_a_list_of_all_episodes_keeps_no_file_open(dataset: me.DoubleNMNIST) -> None:
+    code = (
+        "import resource, sys, torch\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))\n"
+        "import metaevents as me\n"
+        f"ds = me.DoubleNMNIST({str(dataset.archive.path)!r}, split='test')\n"
+        "options = dict(ways=2, queries=1, episodes=150, num_workers=2)\n"
+        "for form in (dict(representation='sum'),\n"
+        "             dict(representation='sum', transform=torch.sqrt),\n"
+        "             dict(representation='events', transform=lambda e: torch.ones(3))):\n"
+        "    print(len(list(me.EpisodeLoader(ds, **options, **form))))\n"
     )
-    with pytest.raises(UsageError, match=r"no recordings of 3, 4, 5, 6, 7, 8, 9"):
-        me.EpisodeLoader(me.DoubleNMNIST(tmp_path / "a.h5", pairing="published"))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["150"] * 3, done.stderr
 
 
-def test_the_sample_serves_its_protocols_numbers(sample_root: Root) -> None:
-    for classes in ("published", "novel-components"):
-        dataset = me.DoubleNMNIST(sample_root, split="test", classes=classes)
-        for shots in (1, 5):
-            episode = me.EpisodeLoader(dataset, ways=5, shots=shots, queries=10)[0]
-            assert episode.query_x.shape == (50, 100, 2, 16, 32)
-            check_no_leak(episode)
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_thread_that_loads_does_not_stop_forked_processes(dataset: me.DoubleNMNIST) -> None:
+    fork_while_loading(dataset, children=15)
+
+
+def fork_while_loading(dataset: me.DoubleNMNIST, children: int) -> None:
+    """Fork while another thread loads; each child loads, also from a dataset of its own."""
+    loader = me.EpisodeLoader(dataset, **{**OPTIONS, "episodes": 10**6}, representation="sum")
+    expected = loader[5].digest()
+    stop = threading.Event()
+
+    def load() -> None:
+        for _ in loader:
+            if stop.is_set():
+                return
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        for _ in range(children):
+            child = os.fork()
+            if not child:
+                signal.alarm(30)  # ends a child that hangs
+                fresh = me.DoubleNMNIST(dataset.archive.path, split="test")
+                other = me.EpisodeLoader(fresh, **OPTIONS, representation="sum")
+                same = loader[5].digest() == other[5].digest() == expected
+                os._exit(0 if same else 1)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_forked_process_has_workers_of_its_own(dataset: me.DoubleNMNIST) -> None:
+    loader = me.EpisodeLoader(dataset, **OPTIONS, transform=noisy, num_workers=1)
+    expected = digests(loader)
+    child = os.fork()
+    if not child:
+        signal.alarm(60)
+        os._exit(0 if digests(loader) == expected else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert digests(loader) == expected  # its workers are still there
+
+
+# --- torch's modes and defaults ------------------------------------------------------------------
+
+
+@contextmanager
+def changed_defaults(which: str) -> Iterator[None]:
+    """Change one of torch's defaults."""
+    dtype = torch.get_default_dtype()
+    if which == "inference":
+        with torch.inference_mode():
+            yield
+        return
+    if which == "device":
+        torch.set_default_device("meta")  # every machine has it
+    else:
+        torch.set_default_dtype(getattr(torch, which))
+    try:
+        yield
+    finally:
+        torch.set_default_device("cpu")
+        torch.set_default_device(None)
+        torch.set_default_dtype(dtype)
+
+
+@pytest.mark.parametrize("which", ["device", "float64", "bfloat16", "inference"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        {},
+        {"layout": "TPWH", "batch_size": 2},
+        {"layout": "TNPHW", "bins": 10},
+        {"representation": "sum"},
+        {"representation": "events"},
+        {"transform": torch.sqrt},
+    ],
+)
+def test_torchs_defaults_change_nothing(
+    dataset: me.DoubleNMNIST, which: str, form: dict[str, Any]
+) -> None:
+    options = {**OPTIONS, "episodes": 4, **form}
+    expected = list(me.EpisodeLoader(dataset, **options))
+    for workers in (0, 2):
+        with changed_defaults(which):
+            loader = me.EpisodeLoader(dataset, **options, num_workers=workers)
+            episodes = [*loader, *loader.iterate([0, 1])][: len(expected)]
+        for episode, alone in zip(episodes, expected, strict=True):
+            for name in ("support_y", "query_y", "support_x", "query_x"):
+                tensor, same = getattr(episode, name), getattr(alone, name)
+                if isinstance(tensor, list):
+                    assert all(map(np.array_equal, tensor, same))
+                    continue
+                assert (tensor.device.type, tensor.dtype) == ("cpu", same.dtype)
+                assert torch.equal(tensor, same)
+                assert not tensor.is_inference()
+
+
+def test_frames_in_inference_mode_can_be_used_outside(dataset: me.DoubleNMNIST) -> None:
+    with torch.inference_mode():
+        frames = dataset.frames("47", 0, 0)
+        supervised = dataset.as_classification(1, seed=0)[0][0]
+    weight = torch.ones((), requires_grad=True)
+    ((frames + supervised) * weight).sum().backward()
+    assert weight.grad == frames.sum() + supervised.sum()
+
+
+# --- time first, and merged bins -----------------------------------------------------------------
+
+
+def test_time_can_come_first(dataset: me.DoubleNMNIST, loader: me.EpisodeLoader) -> None:
+    first = me.EpisodeLoader(dataset, **OPTIONS, layout="TNPHW")
+    assert first[2].support_x.shape == (100, 10, 2, 16, 32)
+    assert first[2].query_x.is_contiguous()
+    assert torch.equal(first[2].query_x.transpose(0, 1), loader[2].query_x)
+    assert first[2].digest() == loader[2].digest()
+    batch = me.EpisodeLoader(dataset, **OPTIONS, layout="TNPHW", batch_size=3)[0]
+    assert batch.query_x.shape == (3, 100, 20, 2, 16, 32)
+    assert torch.equal(batch.query_x[2], first[2].query_x)
+    halved = me.EpisodeLoader(
+        dataset, **OPTIONS, layout="TNPHW", transform=lambda x: x[::2].flatten(1)
+    )
+    assert torch.equal(halved[2].query_x, first[2].query_x[::2].flatten(2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.uint8])
+@pytest.mark.parametrize("bins", [1, 4, 10, 50, 100, np.int64(25)])
+def test_bins_merge_neighbors(
+    dataset: me.DoubleNMNIST, loader: me.EpisodeLoader, bins: int, dtype: torch.dtype
+) -> None:
+    merged = me.EpisodeLoader(dataset, **OPTIONS, bins=bins, dtype=dtype)[2]
+    frames = loader[2].query_x
+    expected = frames.unflatten(1, (int(bins), 100 // int(bins))).sum(2)
+    assert merged.query_x.dtype == dtype
+    assert torch.equal(merged.query_x.float(), expected)
+    assert merged.digest() == loader[2].digest()
+
+
+def test_counts_are_summed_before_they_saturate(tmp_path: Path) -> None:
+    # 300 events in the first of 100 bins and on one pixel; 300 are beyond uint8.
+    dataset = me.compose(busy_archive(tmp_path), splits={"train": ["ab"]})
+    for bins, expected in ((100, 255), (50, 255), (1, 255)):
+        episode = me.EpisodeLoader(dataset, 1, 1, 1, dtype=torch.uint8, bins=bins)[0]
+        assert episode.query_x.max() == expected
+    one = me.EpisodeLoader(dataset, 1, 1, 1, bins=1)[0].query_x
+    assert (one.max(), one.sum()) == (300, 600)
+
+
+# --- the episode ---------------------------------------------------------------------------------
+
+
+def test_episodes_can_be_compared_and_looked_up(loader: me.EpisodeLoader) -> None:
+    first, again = loader[0], loader[0]
+    assert first == first
+    assert first != again
+    assert again in [first, again]
+    assert first not in [again, None, 3]
+    assert len({first, again}) == 2
+
+
+@pytest.mark.parametrize(
+    "form",
+    [{}, {"batch_size": 7}, {"representation": "sum"}, {"representation": "events"}, {"ways": 20}],
+)
+def test_an_episodes_text_is_short(dataset: me.DoubleNMNIST, form: dict[str, Any]) -> None:
+    episode = me.EpisodeLoader(dataset, **{**OPTIONS, **form})[0]
+    assert len(repr(episode)) < 200
+    assert "\n" not in repr(episode)
+    assert repr(replace(episode, support_x=None, query_x=[]))
+
+
+def test_an_episodes_text_has_its_shapes(loader: me.EpisodeLoader) -> None:
+    classes = ", ".join(loader[4].classes)
+    assert repr(loader[4]) == (
+        f"<Episode 4 of {classes}: support [10, 100, 2, 16, 32] float32 on cpu, "
+        "query [20, 100, 2, 16, 32] float32 on cpu>"
+    )
+
+
+def test_a_dtype_is_for_samples_alone(loader: me.EpisodeLoader) -> None:
+    episode = loader[0]
+    for converted in (
+        episode.to(torch.float16),
+        episode.to(dtype=torch.float16),
+        episode.to("cpu", dtype=torch.float16),
+    ):
+        assert converted.support_x.dtype == converted.query_x.dtype == torch.float16
+        assert converted.support_y.dtype == converted.query_y.dtype == torch.int64
+        assert converted.digest() == episode.digest()
+    assert episode.to(torch.float64).query_x.dtype == torch.float64
+    for dtype in (torch.int64, torch.bool, torch.complex64):
+        with pytest.raises(UsageError, match="does not suit samples; give a floating-point dtype"):
+            episode.to(dtype)
+    assert episode.to(None).query_x is episode.query_x
+
+
+def test_a_dtype_saturates(loader: me.EpisodeLoader) -> None:
+    episode = replace(loader[0], query_x=torch.tensor([-3.0, 2.0, 255.0, 256.0, 70_000.0]))
+    assert episode.to(torch.uint8).query_x.tolist() == [0, 2, 255, 255, 255]
+    assert episode.to(torch.float16).query_x[-1] == 65_504
+    assert episode.to(torch.bfloat16).query_x.isfinite().all()
+    lists = replace(episode, query_x=["events"])
+    assert lists.to(torch.uint8).query_x == ["events"]
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "", 2.5, "meta:1:2"])
+def test_an_unknown_device_is_refused(loader: me.EpisodeLoader, device: Any) -> None:
+    with pytest.raises(UsageError, match="does not exist here; give one that does"):
+        loader[0].to(device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -110,7 +112,7 @@ def test_windows_divide_a_stream(events: ev.Events, cut: int) -> None:
 
 
 @given(streams(), st.integers(0, 10_000))
-def test_rebasing_forgets_the_offset(events: ev.Events, offset: int) -> None:
+def test_rebasing_removes_the_offset(events: ev.Events, offset: int) -> None:
     rebased = ev.rebase_time(ev.shift(events, dt=offset))
     assert np.array_equal(rebased, ev.rebase_time(events))
     assert not len(rebased) or rebased["t"][0] == 0
@@ -145,7 +147,7 @@ def test_an_event_outside_the_grid_is_refused_with_its_range() -> None:
         ev.rasterize(events, (1, 2, 16, 32), 1000)
 
 
-def test_foreign_arrays_are_brought_into_our_dtype() -> None:
+def test_arrays_of_other_dtypes_are_converted() -> None:
     foreign = np.array([(5, 1, 3, 2)], dtype=[("t", "u4"), ("p", "i1"), ("x", "u2"), ("y", "u2")])
     assert ev.as_events(foreign).tolist() == [(3, 2, 5, True)]
     with pytest.raises(UsageError, match="lacks"):
@@ -155,3 +157,49 @@ def test_foreign_arrays_are_brought_into_our_dtype() -> None:
 def test_columns_of_different_length_are_refused() -> None:
     with pytest.raises(UsageError, match="equal length"):
         ev.make_events([1, 2], [1], [1], [1])
+
+
+def test_a_shift_beyond_the_type_is_refused() -> None:
+    events = ev.make_events([0, 100], [0, 0], [0, 5], [1, 1])
+    assert ev.shift(events, dx=32_667)["x"].tolist() == [32_667, 32_767]
+    for distance in ({"dx": 32_668}, {"dx": -32_769}, {"dy": 40_000}, {"dt": 2**63 - 5}):
+        with pytest.raises(UsageError, match="shift by less"):
+            ev.shift(events, **distance)
+    with pytest.raises(UsageError, match="shift by less"):
+        ev.side_by_side([events] * 30, 1_280)
+    assert len(ev.shift(events[:0], dx=10**6)) == 0
+
+
+@pytest.mark.parametrize("wrong", [{"space": 0}, {"space": 1.5}, {"space": True}, {"time": "x"}])
+def test_factors_that_are_no_whole_numbers_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        ev.downsample(ev.make_events([0], [0], [0], [1]), **wrong)
+
+
+def test_a_grid_of_one_polarity_is_refused() -> None:
+    with pytest.raises(UsageError, match="1 polarities"):
+        ev.rasterize(ev.make_events([0], [0], [0], [1]), (1, 1, 1, 1), 1000)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (([40_000], [0], [0], [1]), "x spans 40000 to 40000, beyond the type int16"),
+        (([0], [0.5], [0], [1]), "y has values such as 0.5"),
+        (([0], [0], [0.5], [1]), "t has values such as 0.5; give whole microseconds"),
+        (([0], [0], [[1, 2]], [1]), r"t has the shape \(1, 2\)"),
+        ((0, [0], [0], [1]), r"x has the shape \(\)"),
+        (([0, [1]], [0], [0], [1]), "x cannot be read as a column"),
+        (([2**70], [0], [0], [1]), "x has the type object"),
+    ],
+)
+def test_columns_that_events_cannot_hold_are_refused(columns: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        ev.make_events(*columns)
+
+
+def test_an_event_array_is_copied_not_shared() -> None:
+    events = ev.make_events([1], [2], [3], [1])
+    copy = ev.as_events(events)
+    copy["x"] = 9
+    assert events["x"][0] == 1

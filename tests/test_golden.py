@@ -1,7 +1,7 @@
-"""Golden fingerprints and episode digests of the simulated archives: a change of the stream cannot pass unseen.
+"""Golden fingerprints and episode digests of the simulated archives.
 
-A digest here may change together with a protocol version, the episode stream's version or the simulator, and with nothing
-else. `python tests/test_golden.py` prints them as they are now.
+They change only together with a protocol version, the version of the episode stream, or the
+simulator. `python tests/test_golden.py` prints their present values.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import hashlib
 import tempfile
 from pathlib import Path
 
+from support.archives import build_in
+
 import metaevents as me
-from metaevents.building import build_archive, open_source
 from metaevents.simulation.writers import simulate_recordings, write_asl_dvs
 
 SETTINGS = {
@@ -46,7 +47,7 @@ GOLDEN: dict[str, dict[str, str]] = {
 
 
 def stream(dataset: me.ComposedDataset, ways: int, shots: int, queries: int, seed: int) -> str:
-    """One digest over the first twenty episodes' digests."""
+    """One digest over the digests of the first twenty episodes."""
     loader = me.EpisodeLoader(
         dataset, ways, shots, queries, episodes=20, seed=seed, representation="sum"
     )
@@ -54,24 +55,22 @@ def stream(dataset: me.ComposedDataset, ways: int, shots: int, queries: int, see
 
 
 def digests(name: str, root: Path, queries: int) -> dict[str, str]:
-    found = {"fingerprint": me.load(name, root).fingerprint}
+    """The fingerprint of an archive, digests of its episodes and of one sample's frames."""
+    values = {"fingerprint": me.load(name, root).fingerprint}
     for title, options in SETTINGS.items():
         if name == "double-asl-dvs" and title in ("test", "novel components"):
-            continue  # two files a letter are too few
+            continue  # two files per letter are too few
         dataset = me.load(name, root, **options)  # type: ignore[arg-type]
-        found[f"{title}, 5-way 1-shot"] = stream(dataset, 5, 1, queries, seed=0)
-        found[f"{title}, 4-way 2-shot, seed 7"] = stream(dataset, 4, 2, queries, seed=7)
+        values[f"{title}, 5-way 1-shot"] = stream(dataset, 5, 1, queries, seed=0)
+        values[f"{title}, 4-way 2-shot, seed 7"] = stream(dataset, 4, 2, queries, seed=7)
     frames = me.load(name, root, split="train").frames(0, 0, 1).to(int)  # type: ignore[arg-type]
-    found["frames"] = hashlib.sha256(frames.numpy().tobytes()).hexdigest()[:32]
-    return found
+    values["frames"] = hashlib.sha256(frames.numpy().tobytes()).hexdigest()[:32]
+    return values
 
 
 def asl_root(root: Path) -> Path:
-    folder = write_asl_dvs(root / "raw", files=10)
-    build_archive(
-        "double-asl-dvs", root / "double-asl-dvs.h5", open_source("double-asl-dvs", folder)
-    )
-    return root
+    """A folder with the archive of a few simulated hands."""
+    return build_in(root, "double-asl-dvs", write_asl_dvs(root / "raw", files=10))
 
 
 def test_double_nmnist_is_golden(simulated_root: Path) -> None:
@@ -88,9 +87,7 @@ def test_the_samples_fingerprint_is_golden(sample_root: Path) -> None:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        raw = simulate_recordings("double-nmnist", folder)
-        build_archive(
-            "double-nmnist", Path(folder) / "double-nmnist.h5", open_source("double-nmnist", raw)
-        )
-        print({"double-nmnist": digests("double-nmnist", Path(folder), 10)})
-        print({"double-asl-dvs": digests("double-asl-dvs", asl_root(Path(folder) / "asl"), 2)})
+        root = Path(folder)
+        build_in(root, "double-nmnist", simulate_recordings("double-nmnist", root))
+        print({"double-nmnist": digests("double-nmnist", root, 10)})
+        print({"double-asl-dvs": digests("double-asl-dvs", asl_root(root / "asl"), 2)})

@@ -1,4 +1,4 @@
-"""The README's code blocks run as they stand; each block says in a comment before it whether it does."""
+"""The code blocks of README and guides run; a comment before each block says whether it does."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+DOCUMENTS = [
+    README,
+    ROOT / "cards" / "performance.md",
+    *sorted((ROOT / "cards" / "guides").glob("*.md")),
+]
 FENCE = re.compile(
     r"(?:<!-- (?P<mark>[^>]*) -->\n)?```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL
 )
-BLOCKS = list(FENCE.finditer(README.read_text("utf-8")))
+BLOCKS = [block for path in DOCUMENTS for block in FENCE.finditer(path.read_text("utf-8"))]
 
 
 @pytest.fixture(scope="module")
 def folder(simulated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the simulated archive as data/double-nmnist.h5, as the README's reader has one."""
+    """A folder with the simulated archive as data/double-nmnist.h5, as a reader has it."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "data").symlink_to(simulated_root)
     return folder
@@ -55,3 +61,7 @@ def test_the_two_set_up_commands_are_those_that_ci_runs() -> None:
     assert second in README.with_name(".ci").joinpath("run").read_text("utf-8").replace(
         "--quiet ", ""
     )
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text("utf-8").splitlines()) <= 200

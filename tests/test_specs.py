@@ -1,4 +1,4 @@
-"""Class splits, partitions and the published pairing's numbers: the facts that a benchmark stands on."""
+"""The fixed rules of the built-in datasets: class splits, partitions, geometry, fingerprints."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from itertools import product
 import pytest
 
 from metaevents.errors import ArchiveError, UsageError
-from metaevents.hashing import digest_json
 from metaevents.sources import RecordingRef
 from metaevents.specs import PARTITION_RULES, PARTITIONS, Composition, class_name, get_spec, specs
 
@@ -18,8 +17,8 @@ SIZES = {
     ("double-asl-dvs", "published"): (369, 92, 115),
     ("double-asl-dvs", "novel-components"): (169, 25, 36),
 }
-# SHA-256 of the published class lists, each split's names sorted and joined by blanks, one split a line; made once from the
-# lists of Sun 2019 (MultiDigitMNIST) and of the paper's authors.
+# SHA-256 of the published class lists: one line per split, its names sorted and joined by blanks.
+# Computed once from the lists of Sun 2019 (MultiDigitMNIST) and of the paper's authors.
 PUBLISHED = {
     "double-nmnist": "efb87ea36c51a18d34cda1b6333913caaccf67f8e522ef2bb2891115fd47e678",
     "double-asl-dvs": "55e3eb3763a234a111eac913313a66fba524a0d7bfabfa70999bbac3b273d083",
@@ -27,25 +26,25 @@ PUBLISHED = {
 
 
 def splits(name: str, classes: str) -> dict[str, list[str]]:
-    protocol = get_spec(name).rules(simulated=False)
-    return {split: sorted(map(class_name, protocol.splits[classes][split])) for split in PARTITIONS}
+    rules = get_spec(name).rules(simulated=False)
+    return {split: sorted(map(class_name, rules.splits[classes][split])) for split in PARTITIONS}
 
 
 @pytest.mark.parametrize(("name", "classes"), SIZES)
 def test_splits_have_the_published_sizes_and_share_no_class(name: str, classes: str) -> None:
-    found = splits(name, classes)
-    assert tuple(len(found[split]) for split in PARTITIONS) == SIZES[name, classes]
-    assert len({c for split in found.values() for c in split}) == sum(SIZES[name, classes])
+    classes_of = splits(name, classes)
+    assert tuple(len(classes_of[split]) for split in PARTITIONS) == SIZES[name, classes]
+    assert len({c for split in classes_of.values() for c in split}) == sum(SIZES[name, classes])
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_splits_cover_all_pairs_and_are_the_known_lists(name: str) -> None:
-    found = splits(name, "published")
+    classes_of = splits(name, "published")
     labels = get_spec(name).recordings["labels"]
-    assert {c for split in found.values() for c in split} == {
+    assert {c for split in classes_of.values() for c in split} == {
         a + b for a, b in product(labels, repeat=2)
     }
-    text = "\n".join(" ".join(found[split]) for split in PARTITIONS)
+    text = "\n".join(" ".join(classes_of[split]) for split in PARTITIONS)
     assert hashlib.sha256(text.encode()).hexdigest() == PUBLISHED[name]
 
 
@@ -58,9 +57,9 @@ def test_novel_components_share_no_component_between_splits(name: str) -> None:
 
 def test_every_digit_of_the_published_test_split_occurs_in_training_on_both_sides() -> None:
     # The reason for the second split.
-    found = splits("double-nmnist", "published")
+    classes_of = splits("double-nmnist", "published")
     for side in (0, 1):
-        assert {c[side] for c in found["test"]} <= {c[side] for c in found["train"]}
+        assert {c[side] for c in classes_of["test"]} <= {c[side] for c in classes_of["train"]}
 
 
 @pytest.mark.parametrize(
@@ -95,15 +94,9 @@ def test_the_fingerprint_depends_on_all_that_decides_an_episode() -> None:
     simulated = get_spec("double-asl-dvs").rules(simulated=True)
     assert (real.min_gap, simulated.min_gap) == (20, 0)
     prints = {
-        protocol.fingerprint(contents)
-        for protocol in (real, simulated)
-        for contents in ("aa", "bb")
+        rules.fingerprint(contents) for rules in (real, simulated) for contents in ("aa", "bb")
     }
     assert len(prints) == 4
-
-
-def test_digests_do_not_depend_on_the_order_of_keys() -> None:
-    assert digest_json({"a": 1, "b": (2, 3)}) == digest_json({"b": [2, 3], "a": 1})
 
 
 def test_long_labels_are_joined_with_hyphens() -> None:

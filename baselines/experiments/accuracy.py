@@ -1,9 +1,4 @@
-"""What every experiment is made of: an archive's splits, trained runs, cells that survive an interruption, fixed episodes.
-
-A `Study` is one experiment being run. What it computes goes through `Study.cell`, which keeps results on disk under a key that
-says all they depend on, so that the same command goes on where it was. What is computed is for the experiments' modules,
-how it is written for `report`.
-"""
+"""Accuracies of several classifiers on the same episodes."""
 
 from __future__ import annotations
 
@@ -11,44 +6,43 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
 
+from baselines.accuracy import Classifier, episode_accuracy
+from baselines.experiments.rows import Row
 from metaevents.benchmark.statistics import ci95, repeated
 from metaevents.datasets import ComposedDataset
 from metaevents.episodes import Episode, EpisodeLoader
-from metaevents.errors import UsageError
+from metaevents.files import progress_bar
 
-Row = dict[str, Any]
-
-Classifier = Callable[[Tensor], Tensor]
-
-Variants = Callable[[Episode], Iterable[tuple[str, Classifier]]]
-"""An episode -> the classifiers to compare on it, each with its name; made one after the other."""
-
-_QUERIES = (15, 10, 5, 4, 3, 2, 1)
-
-
-def rounded(value: Any) -> Any:
-    return (
-        float(f"{round(value, 15):.4g}") if isinstance(value, float) else value
-    )  # what is left of 0.1 + 0.2 - 0.3 is 0
+Variants: TypeAlias = Callable[[Episode], Iterable[tuple[str, Classifier]]]
+"""An episode -> the classifiers to compare on it, each with its name, one after the other."""
 
 
 @dataclass(frozen=True)
 class EpisodeAccuracies:
-    """Accuracies of every episode, [trials][episodes]."""
+    """The accuracy of one variant on every episode.
+
+    Attributes:
+        trials: [trials][episodes]; trial k has the episodes of seed k.
+    """
 
     trials: tuple[tuple[float, ...], ...]
 
     @property
     def accuracy(self) -> float:
+        """The mean over all episodes of all trials."""
         return fmean(chain(*self.trials))
 
     def row(self) -> Row:
-        """Mean accuracy, the 95 % interval over episodes, and the deviation of the trials' means where there are several."""
+        """Return the columns of a result.
+
+        Returns:
+            The mean accuracy, half of its 95 % interval over episodes, the standard deviation of
+            the trials' means if there are several trials, and the numbers of trials and episodes.
+        """
         means = [fmean(trial) for trial in self.trials]
         return {
             "accuracy": self.accuracy,
@@ -58,15 +52,37 @@ class EpisodeAccuracies:
             "episodes": len(self.trials[0]),
         }
 
-    def change(self, before: EpisodeAccuracies) -> Row:
-        """What was gained over `before` on the same episodes, with the interval of the differences."""
+    def change(self, reference: EpisodeAccuracies) -> Row:
+        """Return the mean difference from a reference on the same episodes, and its interval."""
         differences = [
-            a - b for a, b in zip(chain(*self.trials), chain(*before.trials), strict=True)
+            a - b for a, b in zip(chain(*self.trials), chain(*reference.trials), strict=True)
         ]
         return {"change": fmean(differences), "change_ci95": ci95(differences)}
 
 
-def accuracy(
+def variant_accuracies(
+    loader: EpisodeLoader, variants: Variants, description: str = "", progress: bool | None = None
+) -> dict[str, list[float]]:
+    """Return the accuracy of every variant on every episode.
+
+    Args:
+        loader: The episodes.
+        variants: The classifiers to compare.
+        description: Text beside the progress bar.
+        progress: Whether to show a progress bar; None shows it on a terminal.
+
+    Returns:
+        Name of a variant -> accuracies, in the order of the episodes.
+    """
+    accuracies: dict[str, list[float]] = {}
+    episodes = progress_bar(description, None, "ep", progress, iterable=loader, leave=False)
+    for episode in episodes:
+        for name, classifier in variants(episode):
+            accuracies.setdefault(name, []).append(episode_accuracy(classifier, episode))
+    return accuracies
+
+
+def learner_accuracies(
     learner: Any,
     dataset: ComposedDataset,
     ways: int,
@@ -75,67 +91,43 @@ def accuracy(
     episodes: int,
     seed: int,
 ) -> list[float]:
-    """The accuracy of a learner in every one of a stream's episodes."""
+    """Return the accuracy of one learner on every episode of a stream.
+
+    Args:
+        learner: Has `adapt`, and `representation` if it takes anything but frames.
+        dataset: The split.
+        ways: Classes per episode.
+        shots: Support samples per class.
+        queries: Query samples per class.
+        episodes: Number of episodes.
+        seed: Seed of the stream.
+    """
+    representation = getattr(learner, "representation", "frames")
     loader = EpisodeLoader(
-        dataset,
-        ways,
-        shots,
-        queries,
-        episodes,
-        seed,
-        representation=getattr(learner, "representation", "frames"),
+        dataset, ways, shots, queries, episodes, seed, representation=representation
     )
-    return accuracies(loader, learners(lambda: {"": learner}), progress=False)[""]
+    return variant_accuracies(loader, adapting(lambda: {"": learner}), progress=False)[""]
 
 
-def accuracies(
-    loader: EpisodeLoader, variants: Variants, what: str = "", progress: bool | None = None
-) -> dict[str, list[float]]:
-    """The accuracy of every variant in every episode."""
-    from tqdm import tqdm
-
-    found: dict[str, list[float]] = {}
-    for episode in tqdm(
-        loader,
-        desc=what,
-        leave=False,
-        unit="ep",
-        disable=None if progress is None else not progress,
-    ):
-        for name, classifier in variants(episode):
-            told = classifier(episode.query_x).argmax(-1).cpu()
-            found.setdefault(name, []).append(float((told == episode.query_y).double().mean()))
-    return found
-
-
-def learners(
+def adapting(
     make: Callable[[], Mapping[str, Any]], generator: torch.Generator | None = None
 ) -> Variants:
-    """Several learners as variants, each adapting for itself; made when the first episode comes.
+    """Return variants that are learners, each of which adapts to the episode.
 
-    What they draw from `generator` is a function of the episode alone, the same for all of them.
+    Args:
+        make: Makes the learners, by name; called when the first episode comes.
+        generator: Source of what the learners draw. It is seeded from the episode for each learner,
+            so all learners draw the same.
     """
-    named: dict[str, Any] = {}
+    learners: dict[str, Any] = {}
 
     def variants(episode: Episode) -> Iterator[tuple[str, Classifier]]:
-        named.update({} if named else make())
-        for name, learner in named.items():
+        """Yield the name and the classifier of each learner."""
+        if not learners:
+            learners.update(make())
+        for name, learner in learners.items():
             if generator is not None:
                 generator.manual_seed(int(episode.digest()[:15], 16))
             yield name, learner.adapt(episode.support_x, episode.support_y, len(episode.classes))
 
     return variants
-
-
-def fits(dataset: ComposedDataset, ways: int, shots: int, queries: int) -> bool:
-    """Whether a split has recordings for such episodes."""
-    try:
-        EpisodeLoader(dataset, ways, shots, queries)
-    except UsageError:
-        return False
-    return True
-
-
-def fitting_queries(dataset: ComposedDataset, ways: int, shots: int, most: int) -> int:
-    """Queries a class, at most `most`, for which a split has recordings; 1 where none do, for the loader to complain."""
-    return next((n for n in _QUERIES if n <= most and fits(dataset, ways, shots, n)), 1)

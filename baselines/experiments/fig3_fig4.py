@@ -5,75 +5,95 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from baselines.experiments.accuracy import Classifier, Row, Variants, learners
+from baselines.accuracy import Classifier
+from baselines.experiments.accuracy import Variants, adapting
 from baselines.experiments.plots import bars, curves
+from baselines.experiments.rows import Row
 from baselines.experiments.runs import Trained
 from baselines.experiments.study import NO_NUMBERS, Experiment, Study
-from baselines.experiments.variants import classifier, inner_params, inner_step, variant
+from baselines.experiments.variants import fixed_classifier, inner_params, inner_step, variant
 from metaevents.episodes import Episode
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MOST_STEPS = 10
+_MAX_STEPS = 10
 
 _MODELS = ("snn-maml", "snn-fomaml", "cnn-maml")
 
 
-def after_each_step(run: Trained, most: int = _MOST_STEPS) -> Variants:
-    """The classifiers after 0, 1 ... `most` inner steps, in one pass of adaptation."""
+def after_each_step(run: Trained, max_steps: int = _MAX_STEPS) -> Variants:
+    """Return the classifiers after 0, 1 ... `max_steps` inner steps, from one adaptation.
+
+    Args:
+        run: The run whose inner loop adapts.
+        max_steps: Number of inner steps.
+    """
 
     def variants(episode: Episode) -> Iterator[tuple[str, Classifier]]:
+        """Yield the number of steps and the classifier after them."""
         params = inner_params(run.maml)
-        yield "0", classifier(run.maml, params, episode)
-        for step in range(1, most + 1):
+        yield "0", fixed_classifier(run.maml, params, episode)
+        for step in range(1, max_steps + 1):
             params = inner_step(run.maml, params, episode)
-            yield str(step), classifier(run.maml, params, episode)
+            yield str(step), fixed_classifier(run.maml, params, episode)
 
     return variants
 
 
-def _steps(study: Study) -> list[Row]:
+def _step_rows(study: Study) -> list[Row]:
+    """Return a row per model and number of inner steps."""
     rows = []
-    for run in study.given(*_MODELS):
-        for steps, score in study.measure("inner steps", after_each_step(run), [run]).items():
-            row = {
-                "model": run.config.model,
-                "trained with": run.config.inner_steps,
-                "steps": int(steps),
-            }
-            rows.append({**row, "error": 1 - score.accuracy, **score.row()})
+    for run in study.runs.available(*_MODELS):
+        accuracies = study.measure("inner steps", after_each_step(run), [run])
+        for steps, accuracy in accuracies.items():
+            rows.append(
+                {
+                    "model": run.config.model,
+                    "inner steps in training": run.config.inner_steps,
+                    "inner steps at test": int(steps),
+                    "error": 1 - accuracy.accuracy,
+                    **accuracy.row(),
+                }
+            )
     return rows
 
 
 def _plot_steps(figure: Figure, rows: Sequence[Row]) -> None:
+    """Draw the error over the number of inner steps."""
     axes = figure.subplots()
-    curves(axes, rows, "steps", "error", ["model"])
-    axes.set(xlabel="inner steps at meta-test", ylim=(0, 1))
+    curves(axes, rows, "inner steps at test", "error", ["model"])
+    axes.set(ylim=(0, 1))
 
 
-def _frozen(study: Study) -> list[Row]:
+def _frozen_rows(study: Study) -> list[Row]:
+    """Return a row per model and number of frozen layers."""
     rows = []
-    for run in study.given(*_MODELS):
+    for run in study.runs.available(*_MODELS):
         depth = len(run.config.channels)
-        scores = study.measure("frozen layers", _freezing(run, depth), [run])
-        for frozen, score in scores.items():
-            row = {
-                "model": run.config.model,
-                "frozen layers": int(frozen),
-                "learning layers": depth + 1 - int(frozen),
-            }
-            rows.append({**row, **score.row(), **score.change(scores["0"])})
+        accuracies = study.measure("frozen layers", _frozen(run, depth), [run])
+        for frozen, accuracy in accuracies.items():
+            rows.append(
+                {
+                    "model": run.config.model,
+                    "frozen layers": int(frozen),
+                    "learning layers": depth + 1 - int(frozen),
+                    **accuracy.row(),
+                    **accuracy.change(accuracies["0"]),
+                }
+            )
     return rows
 
 
-def _freezing(run: Trained, depth: int) -> Variants:
-    return learners(
+def _frozen(run: Trained, depth: int) -> Variants:
+    """Return learners with 0, 1 ... `depth` frozen layers, from the input on."""
+    return adapting(
         lambda: {str(frozen): variant(run.maml, layers=frozen) for frozen in range(depth + 1)}
     )
 
 
 def _plot_frozen(figure: Figure, rows: Sequence[Row]) -> None:
+    """Draw bars of the accuracy for each number of frozen layers."""
     axes = figure.subplots()
     bars(axes, rows, "accuracy", ["frozen layers"], ["model"])
     axes.set_xlabel("layers frozen in the inner loop, from the input on")
@@ -82,15 +102,17 @@ def _plot_frozen(figure: Figure, rows: Sequence[Row]) -> None:
 FIG3 = Experiment(
     name="fig3",
     title="Error against the number of inner steps at meta-test",
-    rows=_steps,
+    rows=_step_rows,
     plot=_plot_steps,
     claim=NO_NUMBERS,
 )
+"""Error over the number of inner steps."""
 
 FIG4 = Experiment(
     name="fig4",
-    title="Accuracy as layers are frozen in the inner loop",
-    rows=_frozen,
+    title="Accuracy with layers frozen in the inner loop",
+    rows=_frozen_rows,
     plot=_plot_frozen,
     claim=NO_NUMBERS,
 )
+"""Accuracy with frozen layers."""

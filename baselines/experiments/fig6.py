@@ -1,4 +1,4 @@
-"""Figure 6: the shots that transfer learning needs to reach what SNN-MAML learns from one."""
+"""Figure 6: the number of shots that transfer learning needs to reach one-shot SNN-MAML."""
 
 from __future__ import annotations
 
@@ -7,138 +7,168 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from baselines.experiments.accuracy import (
-    Classifier,
-    EpisodeAccuracies,
-    Row,
-    Variants,
-    fits,
-    fitting_queries,
-)
+from baselines.accuracy import Classifier
+from baselines.experiments.accuracy import EpisodeAccuracies, Variants
 from baselines.experiments.plots import curves
+from baselines.experiments.rows import Row
 from baselines.experiments.runs import Trained
 from baselines.experiments.study import Experiment, Study
 from baselines.transfer import Transfer
 from metaevents.episodes import Episode
+from metaevents.sampling import EpisodeSampler
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MOST_SHOTS, _FEW_QUERIES = 20, 4
+_MAX_SHOTS = 20
+
+_FEW_QUERIES = 4  # per class, where the split lacks the recordings for more beside all shots
 
 _MAML = "MAML, one shot"
 
+_SHOTS_NEEDED = "shots to reach 5-way 1-shot SNN-MAML"
+
 
 class _OnFeatures(Transfer):
-    # Learns from features that are computed already: those of a frozen body serve every number of shots.
+    """Learns from features: those of a frozen network, computed once for all numbers of shots."""
+
     def features(self, x: Tensor) -> Tensor:
+        """Return `x`, which holds the features already."""
         return x
 
 
-def by_shots(run: Trained, most: int, maml: Trained | None) -> Variants:
-    """Transfer learning from the first 1, 2 ... `most` shots of every class, and MAML from the first."""
+def by_shots(run: Trained, max_shots: int, maml: Trained | None) -> Variants:
+    """Return transfer learning from the first 1, 2 ... `max_shots` shots, and MAML from the first.
+
+    Args:
+        run: The run for transfer learning.
+        max_shots: Shots per class of the episodes.
+        maml: The run for MAML; None leaves it out.
+    """
     body = run.transfer
-    learner = _OnFeatures(body.net, body.steps, body.rate, body.decay)
+    learner = _OnFeatures(body.net, body.steps, body.lr, body.weight_decay)
 
     def variants(episode: Episode) -> Iterator[tuple[str, Classifier]]:
-        ways = len(episode.classes)
-        support, query, labels = (
-            body.features(episode.support_x),
-            body.features(episode.query_x),
-            episode.support_y,
-        )
-        for shots in range(1, most + 1):
+        """Yield the number of shots and the classifier that learned from them."""
+        ways, labels = len(episode.classes), episode.support_y
+        support, query = body.features(episode.support_x), body.features(episode.query_x)
+        for shots in range(1, max_shots + 1):
             classifier = learner.adapt(
-                _first(support, ways, shots), _first(labels, ways, shots), ways
+                _first_shots(support, ways, shots), _first_shots(labels, ways, shots), ways
             )
             yield str(shots), lambda _, classifier=classifier: classifier(query)  # type: ignore[misc]
         if maml is not None:
-            one, of = _first(episode.support_x, ways, 1), _first(labels, ways, 1)
-            yield _MAML, maml.learner.adapt(one, of, ways)
+            x, y = _first_shots(episode.support_x, ways, 1), _first_shots(labels, ways, 1)
+            yield _MAML, maml.learner.adapt(x, y, ways)
 
     return variants
 
 
-def _first(x: Tensor, ways: int, shots: int) -> Tensor:
-    # An episode's support stands class by class.
+def _first_shots(x: Tensor, ways: int, shots: int) -> Tensor:
+    """Return the first shots of every class; an episode's support is sorted by class.
+
+    Args:
+        x: Samples, features or labels of the support, [ways * n, ...].
+        ways: Number of classes.
+        shots: Shots per class to return.
+    """
     return x.view(ways, -1, *x.shape[1:])[:, :shots].flatten(0, 1)
 
 
 def _rows(study: Study) -> list[Row]:
-    run, rows = study.run("snn-transfer"), []
+    """Return a row per method, ways and shots, and a row per ways with the shots needed."""
+    run, rows = study.runs.get("snn-transfer"), list[Row]()
     for ways in sorted({min(20, len(study.test)), 5}, reverse=True):
-        maml = study.run("snn-maml") if ways == 5 else study.find("snn-maml", ways=ways)
+        maml = study.runs.get("snn-maml") if ways == 5 else study.runs.find("snn-maml", ways=ways)
         if maml is None:
-            study.note(f"{ways}-way SNN-MAML was not run: no {ways}-way run was given.")
-        most, queries = _fitting(study, ways)
-        runs = [run, *([maml] if maml else [])]
-        scores = study.measure(
-            f"shots to {most}",
-            by_shots(run, most, maml),
-            runs,
-            ways=ways,
-            shots=most,
-            queries=queries,
-        )
-        one = scores.pop(_MAML, None)
-        rows += [
-            _row("transfer", ways, int(shots), queries, score) for shots, score in scores.items()
-        ]
-        if one is not None:
-            rows.append(_row("SNN-MAML", ways, 1, queries, one))
+            study.note(
+                f"{ways}-way SNN-MAML was not measured, because no {ways}-way run was given."
+            )
+        rows += _error_rows(study, ways, run, maml)
     study.note(
-        "Shots are nested: fewer shots are the first of an episode's support, so that all see the same queries."
+        "Fewer shots are the first ones of the episode's support, so all numbers of shots have the "
+        "same queries."
     )
+    return rows + _needed_rows(rows)
+
+
+def _error_rows(study: Study, ways: int, run: Trained, maml: Trained | None) -> list[Row]:
+    """Return a row per number of shots of transfer learning, and one of MAML if there is a run."""
+    shots, queries = _shots_and_queries(study, ways)
+    accuracies = study.measure(
+        f"shots to {shots}",
+        by_shots(run, shots, maml),
+        [run] if maml is None else [run, maml],
+        ways=ways,
+        shots=shots,
+        queries=queries,
+    )
+    return [
+        _error_row("SNN-MAML", ways, 1, queries, accuracy)
+        if name == _MAML
+        else _error_row("transfer", ways, int(name), queries, accuracy)
+        for name, accuracy in accuracies.items()
+    ]
+
+
+def _error_row(
+    method: str, ways: int, shots: int, queries: int, accuracy: EpisodeAccuracies
+) -> Row:
+    """Return the row of one method and number of shots."""
+    return {
+        "panel": "error",
+        "method": method,
+        "ways": ways,
+        "shots": shots,
+        "queries": queries,
+        "error": 1 - accuracy.accuracy,
+        **accuracy.row(),
+    }
+
+
+def _needed_rows(rows: Sequence[Row]) -> list[Row]:
+    """Return a row per ways with the shots at which transfer learning reaches 5-way SNN-MAML."""
     target = next(row for row in rows if row["method"] == "SNN-MAML" and row["ways"] == 5)
+    needed = []
     for ways in sorted({row["ways"] for row in rows}, reverse=True):
-        reaching = [
-            row["shots"] for row in rows
-            if (row["method"], row["ways"]) == ("transfer", ways) and row["accuracy"] >= target["accuracy"]
-        ]  # fmt: skip
-        needed = (
-            str(min(reaching))
-            if reaching
-            else f"more than {max(row['shots'] for row in rows if row['ways'] == ways)}"
-        )
-        rows.append(
+        transfer = [row for row in rows if (row["method"], row["ways"]) == ("transfer", ways)]
+        reaching = [row["shots"] for row in transfer if row["accuracy"] >= target["accuracy"]]
+        most = max(row["shots"] for row in transfer)
+        needed.append(
             {
-                "panel": "shots to reach 5-way 1-shot SNN-MAML",
+                "panel": _SHOTS_NEEDED,
                 "method": "transfer",
                 "ways": ways,
-                "shots needed": needed,
+                "shots needed": str(min(reaching)) if reaching else f"more than {most}",
             }
         )
-    return rows
+    return needed
 
 
-def _row(method: str, ways: int, shots: int, queries: int, score: EpisodeAccuracies) -> Row:
-    row = {"panel": "error", "method": method, "ways": ways, "shots": shots, "queries": queries}
-    return {**row, "error": 1 - score.accuracy, **score.row()}
-
-
-def _fitting(study: Study, ways: int) -> tuple[int, int]:
-    """Shots and queries a class, as many as the archive's recordings allow."""
-    queries = study.budget.queries
-    if not fits(study.test, ways, _MOST_SHOTS, queries):
+def _shots_and_queries(study: Study, ways: int) -> tuple[int, int]:
+    """Return shots and queries per class, as many as the archive's recordings allow."""
+    test, queries = study.test, study.budget.queries
+    if not EpisodeSampler.fits(test, ways, _MAX_SHOTS, queries):
         queries = min(queries, _FEW_QUERIES)
-    shots = next((n for n in range(_MOST_SHOTS, 0, -1) if fits(study.test, ways, n, queries)), 1)
-    if shots < _MOST_SHOTS:
+    shots = next(
+        (n for n in range(_MAX_SHOTS, 0, -1) if EpisodeSampler.fits(test, ways, n, queries)), 1
+    )
+    if shots < _MAX_SHOTS:
         study.note(
-            f"{ways}-way: the archive has recordings for {shots} shots beside {queries} queries a class, not for {_MOST_SHOTS}."
+            f"{ways}-way: the archive has recordings for {shots} shots and {queries} queries per "
+            f"class, not for {_MAX_SHOTS} shots."
         )
-    return shots, fitting_queries(study.test, ways, shots, queries)
+    return shots, EpisodeSampler.max_queries(test, ways, shots, queries) or 1
 
 
 def _plot(figure: Figure, rows: Sequence[Row]) -> None:
+    """Draw the error over the number of shots, with lines at the error of SNN-MAML."""
     axes = figure.subplots()
     points = [row for row in rows if row["panel"] == "error"]
-    curves(
-        axes,
-        [{**row, "of": f"{row['ways']}-way"} for row in points if row["method"] == "transfer"],
-        "shots",
-        "error",
-        ["method", "of"],
-    )
+    transfer = [
+        {**row, "label": f"{row['ways']}-way"} for row in points if row["method"] == "transfer"
+    ]
+    curves(axes, transfer, "shots", "error", ["method", "label"])
     for row in points:
         if row["method"] == "SNN-MAML":
             axes.axhline(
@@ -155,14 +185,9 @@ FIG6 = Experiment(
     title="Transfer learning: error against shots",
     rows=_rows,
     plot=_plot,
-    claim="The paper: transfer learning needs 9 to 10 shots to reach one-shot SNN-MAML (20-way transfer, 5-way MAML).",
-    published=(
-        {
-            "panel": "shots to reach 5-way 1-shot SNN-MAML",
-            "method": "transfer",
-            "ways": 20,
-            "published": "9 to 10",
-        },
-    ),
+    claim="The paper: transfer learning needs 9 to 10 shots to reach one-shot SNN-MAML (20-way "
+    "transfer, 5-way MAML).",
+    published=({"panel": _SHOTS_NEEDED, "method": "transfer", "ways": 20, "published": "9 to 10"},),
     quick={"episodes": 60},
 )
+"""Error of transfer learning over the number of shots."""

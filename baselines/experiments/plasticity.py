@@ -1,4 +1,4 @@
-"""Approximate plasticity in the inner loop, with and without meta-training through the rule."""
+"""Approximate plasticity in the inner loop, without and with meta-training through the rule."""
 
 from __future__ import annotations
 
@@ -10,88 +10,111 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from baselines.experiments.accuracy import Row, Variants, learners
+from baselines.experiments.accuracy import Variants, adapting
 from baselines.experiments.plots import bars
+from baselines.experiments.rows import Row
 from baselines.experiments.runs import Trained
 from baselines.experiments.study import Experiment, Study
-from baselines.experiments.variants import Net, own_update, tuned
+from baselines.experiments.tuning import tuned
+from baselines.experiments.variants import Net, run_update
 from baselines.maml import MAML
 from baselines.plasticity import RULES, Rule
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_BEFORE, _AFTER = "as it was", "through the rule"
+_META_TRAINED = "meta-trained with the rule"
 
 
-def plasticity(rules: Mapping[str, Rule] = RULES) -> Experiment:
-    """The experiment on some rules; the first one is what the others are compared with.
+def compare_rules(rules: Mapping[str, Rule] = RULES) -> Experiment:
+    """Return the experiment that compares rules.
 
-    Results are kept by the rules' names: a rule that you change needs another name, or another folder.
+    Results are cached by the names of the rules. A rule that you change needs another name or
+    another folder of output.
+
+    Args:
+        rules: Name -> rule; the others are compared with the first one.
+
+    Example:
+        rules = {"gradient": RULES["gradient"], "mine": Rule(update=my_update)}
+        reproduce(compare_rules(rules), archive, out)
     """
     return Experiment(
         name="plasticity",
         title="Accuracy with approximate plasticity in the inner loop",
         rows=partial(_rows, rules),
         plot=_plot,
-        claim="The paper: meta-training makes up for approximate learning rules (abstract).",
+        claim="The paper (abstract): meta-training compensates for approximate learning rules.",
     )
 
 
 def _rows(rules: Mapping[str, Rule], study: Study) -> list[Row]:
-    run, rows = study.run("snn-maml"), []
-    scores = study.measure(f"rules {', '.join(rules)}", _untrained(study, run, rules), [run])
-    reference = next(iter(scores.values()))
-    for name, score in scores.items():
-        what = f"trained through {name}, {study.budget.tuning} steps"
-        trained = study.measure(what, _trained(study, run, name, rules[name]), [run])[""]
-        for phase, measured in ((_BEFORE, score), (_AFTER, trained)):
+    """Return two rows per rule: without and with meta-training through it."""
+    run, rows = study.runs.get("snn-maml"), []
+    untrained = study.measure(f"rules {', '.join(rules)}", _with_rules(study, run, rules), [run])
+    first, reference = next(iter(untrained.items()))
+    for name, accuracy in untrained.items():
+        label = f"meta-trained with {name}, {study.budget.tuning} steps"
+        trained = study.measure(label, _meta_trained(study, run, name, rules[name]), [run])[""]
+        for phase, measured in (("no", accuracy), ("yes", trained)):
             rows.append(
                 {
                     "rule": name,
-                    "meta-trained": phase,
+                    _META_TRAINED: phase,
                     **measured.row(),
                     **measured.change(reference),
                 }
             )
     study.note(
-        f"{_AFTER}: after {study.budget.tuning} more outer steps with the rule in the inner loop, from the same run. Changes are "
-        f"against {next(iter(scores))} {_BEFORE}, on the same episodes."
+        f"Meta-trained with the rule: {study.budget.tuning} more outer steps from the same run, "
+        f"with the rule in the inner loop. Changes are relative to {first} without meta-training, "
+        "on the same episodes."
     )
     return rows
 
 
-def _untrained(study: Study, run: Trained, rules: Mapping[str, Rule]) -> Variants:
+def _with_rules(study: Study, run: Trained, rules: Mapping[str, Rule]) -> Variants:
+    """Return the run's learner with each rule in its inner loop."""
     generator = torch.Generator(study.device)
 
-    def named() -> dict[str, MAML]:
+    def make() -> dict[str, MAML]:
+        """Return the learners by name."""
         return {
-            name: _by(rule, run, copy.deepcopy(run.maml.net), generator)
+            name: _learner(rule, run, copy.deepcopy(run.maml.net), generator)
             for name, rule in rules.items()
         }
 
-    return learners(named, generator)
+    return adapting(make, generator)
 
 
-def _trained(study: Study, run: Trained, name: str, rule: Rule) -> Variants:
+def _meta_trained(study: Study, run: Trained, name: str, rule: Rule) -> Variants:
+    """Return the run's learner after meta-training with a rule in its inner loop."""
     generator = torch.Generator(study.device)
-    return learners(
-        lambda: {"": tuned(study, run, name, lambda net: _by(rule, run, net, generator))}, generator
-    )
+
+    def build(net: Net) -> MAML:
+        """Return the learner to train."""
+        return _learner(rule, run, net, generator)
+
+    return adapting(lambda: {"": tuned(study, run, name, build)}, generator)
 
 
-def _by(rule: Rule, run: Trained, net: Net, generator: torch.Generator) -> MAML:
-    """A run learning by a rule: at its learned rates, or at their mean where the rule has a single one."""
+def _learner(rule: Rule, run: Trained, net: Net, generator: torch.Generator) -> MAML:
+    """Return a learner by a rule, at the run's learned rates.
+
+    A rule with a single rate has their mean.
+    """
     maml, config = run.maml, replace(run.maml.config, learn_inner_lrs=False)
     if rule.update is None:
-        rule = replace(rule, update=lambda rate, generator: own_update(maml))
+        rule = replace(rule, update=lambda lr, generator: run_update(maml))
     elif maml.config.learn_inner_lrs:
         config = replace(config, inner_lr=float(maml.inner_lrs.detach().clamp_min(0).mean()))
     return rule.maml(net, config, generator.manual_seed(run.config.seed)).to(maml.device)
 
 
 def _plot(figure: Figure, rows: Sequence[Row]) -> None:
-    bars(figure.subplots(), rows, "accuracy", ["rule"], ["meta-trained"])
+    """Draw bars of the accuracy for each rule."""
+    bars(figure.subplots(), rows, "accuracy", ["rule"], [_META_TRAINED])
 
 
-PLASTICITY = plasticity()
+PLASTICITY = compare_rules()
+"""Accuracy with the rules of `baselines.plasticity`."""

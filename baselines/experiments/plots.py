@@ -1,17 +1,17 @@
-"""Curves, bars and histograms over rows: what the experiments' figures are made of.
+"""Curves and bars of rows, drawn into a given matplotlib figure.
 
-They draw into the matplotlib figure that they are given; files and labels are for `report`.
+Titles and files are left to `baselines.experiments.report`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from baselines.experiments.rows import Row, group_name, grouped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from baselines.experiments.accuracy import Row
 
 _MARKERS = "osD^vPX*"
 
@@ -19,7 +19,16 @@ _MARKERS = "osD^vPX*"
 def curves(
     axes: Axes, rows: Iterable[Row], x: str, y: str, by: Sequence[str], error: str | None = "ci95"
 ) -> None:
-    """A line for each combination of the columns `by`: column `y` over column `x`, with error bars."""
+    """Draw a line for each combination of the columns `by`.
+
+    Args:
+        axes: Where to draw.
+        rows: The points.
+        x: Column of the abscissa.
+        y: Column of the ordinate.
+        by: Columns that tell the lines apart; they label the legend.
+        error: Column of half the length of the error bars; None draws none.
+    """
     for number, (name, line) in enumerate(grouped(rows, by).items()):
         axes.errorbar(
             [row[x] for row in line],
@@ -34,7 +43,7 @@ def curves(
     axes.set_ylabel(y)
     axes.grid(alpha=0.3)
     if by:
-        axes.legend(fontsize="small")
+        axes.legend(fontsize="small", title=", ".join(by))
 
 
 def bars(
@@ -45,28 +54,37 @@ def bars(
     by: Sequence[str],
     error: str | None = "ci95",
 ) -> None:
-    """Groups of bars: a group for each combination of the columns `at`, a color for each of `by`; the paper's as marks."""
+    """Draw groups of bars, with the column "published", where a row has it, as a mark.
+
+    Args:
+        axes: Where to draw.
+        rows: The bars.
+        y: Column of the height.
+        at: Columns that tell the groups apart; they label the abscissa.
+        by: Columns that tell the bars of a group apart; they label the legend.
+        error: Column of half the length of the error bars; None draws none.
+    """
     places = list(grouped(rows, at))
     series = grouped(rows, by)
     width = 0.8 / max(1, len(series))
     for number, (name, line) in enumerate(series.items()):
         offset = (number - (len(series) - 1) / 2) * width
         axes.bar(
-            [places.index(_name(row, at)) + offset for row in line],
+            [places.index(group_name(row, at)) + offset for row in line],
             [row[y] for row in line],
             width,
             yerr=[row[error] for row in line] if error else None,
             capsize=2,
             label=name,
         )
-        paper = [
-            (places.index(_name(row, at)) + offset, row["published"])
+        published = [
+            (places.index(group_name(row, at)) + offset, row["published"])
             for row in line
             if "published" in row
         ]
-        if paper:
+        if published:
             axes.plot(
-                *zip(*paper, strict=True),
+                *zip(*published, strict=True),
                 "k_",
                 label=None if number else "the paper",
                 markersize=12,
@@ -75,16 +93,3 @@ def bars(
     axes.set_ylabel(y)
     axes.grid(alpha=0.3, axis="y")
     axes.legend(fontsize="small", title=", ".join(by), loc="lower right", framealpha=0.9)
-
-
-def grouped(rows: Iterable[Row], by: Sequence[str]) -> dict[str, list[Row]]:
-    """Rows by the values of some columns, in order of appearance."""
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        found.setdefault(_name(row, by), []).append(row)
-    return found
-
-
-def _name(row: Row, columns: Sequence[str]) -> str:
-    values: list[Any] = [row.get(column) for column in columns]
-    return ", ".join(str(value) for value in values if value is not None)

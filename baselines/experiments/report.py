@@ -1,96 +1,122 @@
-"""What an experiment leaves: its rows as JSON, CSV and a Markdown table, its figure as PNG and SVG.
+"""The files of an experiment's results: JSON, CSV, a Markdown table, and a figure as PNG and SVG.
 
-Each says what it was made on, and all hold the same numbers. Matplotlib is asked for here alone.
+All hold the same numbers and say on what data, with which weights and by which command they were
+made. No other module needs matplotlib.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from baselines.experiments.accuracy import Row
-from baselines.experiments.plots import grouped
+from baselines.experiments.rows import Row, grouped
 from baselines.experiments.study import Study
 from metaevents._version import __version__
+from metaevents.benchmark.markdown import table
+from metaevents.datasets import ComposedDataset
 from metaevents.errors import UsageError
 from metaevents.files import write_atomic
+from metaevents.hashing import readable_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _PANEL = "panel"
 
 
 def check_matplotlib() -> None:
-    """Complain before the work, not after it."""
+    """Check that matplotlib is installed, before the work rather than after it.
+
+    Raises:
+        UsageError: It is not.
+    """
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:
         raise UsageError(
-            "figures need matplotlib; `pip install matplotlib`, or this package's extra `reproduce`"
+            "figures need matplotlib; run `pip install matplotlib`, or install the extra "
+            "`metaevents[reproduce]`"
         ) from None
 
 
-def made_on(study: Study) -> str:
-    """What of recordings an experiment ran on: "SIMULATED", "sample" or "full data"."""
-    archive = study.test.archive
-    if archive.simulated:
-        return "SIMULATED"
-    return "sample" if archive.source.endswith("-subset") else "full data"
-
-
 def write(study: Study, rows: Sequence[Row], command: str) -> list[Path]:
-    """Write an experiment's five files."""
+    """Write the five files of a result.
+
+    Args:
+        study: The study that measured it.
+        rows: The experiment's rows.
+        command: The command that made them.
+
+    Returns:
+        The files.
+    """
     document = _document(study, study.experiment.beside_published(rows), command)
-    study.out.mkdir(parents=True, exist_ok=True)
-    contents = {
-        "json": json.dumps(document, indent=1).encode() + b"\n",
-        "csv": _csv(document).encode(),
-        "md": _markdown(document).encode(),
-        **_figures(study, document),
+    study.results.mkdir(parents=True, exist_ok=True)
+    contents: dict[str, str | bytes] = {
+        "json": readable_json(document) + "\n",
+        "csv": csv_text(document),
+        "md": markdown(document),
+        **figures(document, study.experiment.plot),
     }
-    paths = [study.out / f"{study.experiment.name}.{kind}" for kind in contents]
+    paths = [study.results / f"{study.experiment.name}.{kind}" for kind in contents]
     for path, content in zip(paths, contents.values(), strict=True):
         write_atomic(path, content)
     return paths
 
 
 def _document(study: Study, rows: list[Row], command: str) -> dict[str, Any]:
+    """Return the JSON document of a result."""
     test, budget = study.test, study.budget
     return {
         "format": "metaevents-experiment",
         "experiment": study.experiment.name,
         "title": study.experiment.title,
         "claim": study.experiment.claim,
-        "data": made_on(study),
+        "data": _data(test),
         "dataset": test.name,
         "source": test.archive.source,
         "fingerprint": test.fingerprint,
-        "pairing": study.pairing,
-        "classes": study.classes,
+        "pairing": test.pairing,
+        "classes": test.class_split,
         "budget": study.budget_name,
         "episodes": budget.episodes,
         "seeds": list(range(budget.trials)),
         "command": command,
         "metaevents": __version__,
-        "runs": [run.summary() for run in study.used.values()],
+        "runs": [run.summary() for run in study.runs.used.values()],
         "notes": study.notes,
         "rows": rows,
     }
 
 
-def _facts(document: dict[str, Any]) -> str:
+def _data(test: ComposedDataset) -> str:
+    """Return the kind of the recordings: "SIMULATED", "sample" or "full data"."""
+    if test.simulated:
+        return "SIMULATED"
+    return "sample" if test.archive.source.endswith("-subset") else "full data"
+
+
+def _facts(document: Mapping[str, Any]) -> str:
+    """Return the line about data and episodes that all files have."""
     seeds = document["seeds"]
     trials = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
     return (
-        f"{document['data']}: {document['dataset']} from {document['source']}, fingerprint {document['fingerprint'][:16]}; "
-        f"pairing {document['pairing']}, classes {document['classes']}; {document['episodes']} episodes of {trials}, budget "
-        f"{document['budget']}"
+        f"{document['data']}: {document['dataset']} from {document['source']}, "
+        f"fingerprint {document['fingerprint'][:16]}; pairing {document['pairing']}, "
+        f"classes {document['classes']}; {document['episodes']} episodes of {trials}, "
+        f"budget {document['budget']}"
     )
 
 
-def _csv(document: dict[str, Any]) -> str:
+def csv_text(document: Mapping[str, Any]) -> str:
+    """Return the CSV file of a result: comments with the facts, then the rows.
+
+    Args:
+        document: The JSON document of the result.
+    """
     rows = document["rows"]
     text = io.StringIO()
     for line in (document["title"], _facts(document), document["command"]):
@@ -101,52 +127,56 @@ def _csv(document: dict[str, Any]) -> str:
     return text.getvalue()
 
 
-def _markdown(document: dict[str, Any]) -> str:
-    lines = [f"# {document['title']}", "", f"{_facts(document)}.", ""]
-    lines += [f"{document['claim']}", ""] if document["claim"] else []
+def markdown(document: Mapping[str, Any]) -> str:
+    """Return the Markdown file of a result.
+
+    Args:
+        document: The JSON document of the result.
+    """
+    parts = [f"# {document['title']}", f"{_facts(document)}."]
+    if document["claim"]:
+        parts.append(document["claim"])
     for panel, rows in grouped(document["rows"], [_PANEL]).items():
-        lines += [f"## {panel[0].upper()}{panel[1:]}", ""] if panel else []
-        lines += [
-            *_table(
-                [{name: value for name, value in row.items() if name != _PANEL} for row in rows]
-            ),
-            "",
-        ]
-    lines += [f"![{document['title']}]({document['experiment']}.svg)", ""]
-    lines += [*(f"- {note}" for note in document["notes"]), ""] if document["notes"] else []
-    lines += [
-        "Trained runs:",
-        "",
-        *_table(document["runs"]),
-        "",
-        f"Made by `{document['command']}`.",
-    ]
-    return "\n".join(lines) + "\n"
+        if panel:
+            parts.append(f"## {panel[0].upper()}{panel[1:]}")
+        parts.append(
+            _table([{name: v for name, v in row.items() if name != _PANEL} for row in rows])
+        )
+    parts.append(f"![{document['title']}]({document['experiment']}.svg)")
+    if document["notes"]:
+        parts.append("\n".join(f"- {note}" for note in document["notes"]))
+    parts += ["Trained runs:", _table(document["runs"]), f"Made by `{document['command']}`."]
+    return "\n\n".join(parts) + "\n"
 
 
-def _table(rows: Sequence[Row]) -> Iterable[str]:
+def _table(rows: Sequence[Row]) -> str:
+    """Return rows as a Markdown table."""
     columns = _columns(rows)
-    yield f"| {' | '.join(columns)} |"
-    yield f"|{' --- |' * len(columns)}"
-    for row in rows:
-        yield f"| {' | '.join(_text(row.get(column)) for column in columns)} |"
+    return table(columns, [[row.get(column) for column in columns] for row in rows])
 
 
 def _columns(rows: Iterable[Row]) -> list[str]:
-    """The columns in which any row has a value, in order of appearance."""
+    """Return the columns in which any row has a value, in order of appearance."""
     rows = list(rows)
     return [
         name
         for name in dict.fromkeys(name for row in rows for name in row)
-        if any(r.get(name) is not None for r in rows)
+        if any(row.get(name) is not None for row in rows)
     ]
 
 
-def _text(value: Any) -> str:
-    return "" if value is None else str(value)
+def figures(
+    document: Mapping[str, Any], plot: Callable[[Figure, Sequence[Row]], None]
+) -> dict[str, bytes]:
+    """Return the figure of a result as PNG and SVG.
 
+    Args:
+        document: The JSON document of the result.
+        plot: Draws the rows into an empty figure.
 
-def _figures(study: Study, document: dict[str, Any]) -> dict[str, bytes]:
+    Returns:
+        "png" and "svg" -> content of the file.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -155,14 +185,14 @@ def _figures(study: Study, document: dict[str, Any]) -> dict[str, bytes]:
         "Title": document["title"],
         "Description": f"{_facts(document)}; {document['command']}",
     }
+    contents = {}
     with rc_context(style):
         figure = Figure(figsize=(9, 4.5), layout="constrained")
         figure.suptitle(f"{document['title']} ({document['data']})")
-        study.experiment.plot(figure, document["rows"])
+        plot(figure, document["rows"])
         figure.supxlabel(_facts(document), fontsize=6, color="gray")
-        found = {}
         for kind, extra in (("png", {}), ("svg", {"Date": None})):
             buffer = io.BytesIO()
             figure.savefig(buffer, format=kind, dpi=150, metadata={**metadata, **extra})
-            found[kind] = buffer.getvalue()
-    return found
+            contents[kind] = buffer.getvalue()
+    return contents

@@ -1,61 +1,72 @@
-"""Table 2: accuracy of the meta-learners at meta-validation and meta-test, on both pairings."""
+"""Table 2: accuracy of the meta-learners at meta-validation and meta-test, with both pairings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from baselines.experiments.accuracy import Row, learners
+from baselines.experiments.accuracy import adapting
 from baselines.experiments.plots import bars
+from baselines.experiments.rows import Row
 from baselines.experiments.study import Experiment, Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MODELS = ("snn-maml", "cnn-maml", "snn-fomaml")
-_SPLITS = {"val": "meta-validation", "test": "meta-test"}
+_PHASES = {"val": "meta-validation", "test": "meta-test"}
 _PAIRINGS = ("published", "all")
 
 
 def _rows(study: Study) -> list[Row]:
+    """Return a row per model, pairing of training, pairing of evaluation, and phase."""
     rows = []
     for model in _MODELS:
-        for trained_on in _PAIRINGS:
-            run = study.find(model, pairing=trained_on)
-            if run is None and trained_on != study.pairing:
+        for training_pairing in _PAIRINGS:
+            run = study.runs.find(model, pairing=training_pairing)
+            if run is None and training_pairing != study.test.pairing:
                 continue
-            run = run or study.run(model, pairing=trained_on)
+            run = run or study.runs.get(model, pairing=training_pairing)
             for pairing in _PAIRINGS:
-                for split, phase in _SPLITS.items():
-                    own = learners(lambda run=run: {"": run.learner})  # type: ignore[misc]
-                    scores = study.measure("own", own, [run], dataset=study.split(split, pairing))
-                    row = {
-                        "dataset": study.dataset_name,
-                        "classes": study.classes,
-                        "model": model,
-                        "trained on": trained_on,
-                    }
-                    rows.append({**row, "pairing": pairing, "phase": phase, **scores[""].row()})
+                for split, phase in _PHASES.items():
+                    learner = adapting(lambda run=run: {"": run.learner})  # type: ignore[misc]
+                    dataset = study.split(split, pairing)
+                    accuracies = study.measure("unchanged", learner, [run], dataset=dataset)
+                    rows.append(
+                        {
+                            "dataset": dataset.name,
+                            "classes": dataset.class_split,
+                            "model": model,
+                            "training pairing": training_pairing,
+                            "evaluation pairing": pairing,
+                            "phase": phase,
+                            **accuracies[""].row(),
+                        }
+                    )
     study.note(
-        "The paper's values are for pairing published, in training and evaluation; deviations are over trials."
+        "The paper's values are for pairing published in training and evaluation. Deviations are "
+        "over trials."
     )
     return rows
 
 
 def _plot(figure: Figure, rows: Sequence[Row]) -> None:
-    sides = figure.subplots(1, 2, sharey=True)
-    for axes, phase in zip(sides, _SPLITS.values(), strict=True):
+    """Draw bars of the accuracy, one panel per phase."""
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, phase in zip(panels, _PHASES.values(), strict=True):
         bars(
             axes,
             [row for row in rows if row["phase"] == phase],
             "accuracy",
-            ["model", "trained on"],
-            ["pairing"],
+            ["model", "training pairing"],
+            ["evaluation pairing"],
         )
         axes.set_title(phase)
 
 
-_PUBLISHED = {  # dataset, phase -> mean and deviation of each of the models
+# Dataset and phase -> mean and standard deviation of each model (Table 2 of the paper, whose column
+# "Train" is meta-validation).
+_PUBLISHED = {
     ("double-nmnist", "meta-validation"): ((0.9876, 0.0105), (0.9909, 0.0053), (0.9259, 0.010)),
     ("double-nmnist", "meta-test"): ((0.9823, 0.0112), (0.9835, 0.0126), (0.9263, 0.0074)),
     ("double-asl-dvs", "meta-validation"): ((0.9577, 0.0088), (0.9493, 0.0092), (0.9497, 0.0112)),
@@ -81,3 +92,4 @@ TABLE2 = Experiment(
     ),
     quick={"episodes": 60, "trials": 2, "queries": 10},
 )
+"""Accuracy of the meta-learners."""

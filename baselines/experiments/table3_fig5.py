@@ -1,8 +1,8 @@
-"""Table 3 and figure 5: how large updates are in the outer loop, in the inner loop and without meta-learning.
+"""Table 3 and figure 5: magnitudes of updates in the outer loop, inner loop and without MAML.
 
-Updates are those of the output layer's weights. The outer loop and the model that does not meta-learn go on training from
-their runs, with a new optimizer at the rate that their runs began with; its first third of steps, in which it still
-finds its scale, is not counted.
+Updates are those of the output layer's weights. The outer loop and the model without meta-learning
+continue from their runs, with a new optimizer at the runs' initial learning rate. The first third
+of the steps is not counted, because the optimizer's running averages settle in it.
 """
 
 from __future__ import annotations
@@ -10,24 +10,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from baselines.experiments.accuracy import Row, learners
+from baselines.experiments.accuracy import adapting
 from baselines.experiments.plots import bars, curves
+from baselines.experiments.rows import Row
 from baselines.experiments.runs import Trained
 from baselines.experiments.study import NO_NUMBERS, Experiment, Study
-from baselines.experiments.variants import (
-    Net,
-    inner_params,
-    inner_step,
-    outer_steps,
-    own_update,
-    supervised_steps,
-    variant,
-)
+from baselines.experiments.tuning import outer_steps, supervised_steps
+from baselines.experiments.variants import Net, inner_params, inner_step, run_update, variant
 from baselines.maml import MAML
 from baselines.plasticity import ThresholdedUpdate
 from metaevents.episodes import EpisodeLoader
@@ -35,58 +29,68 @@ from metaevents.episodes import EpisodeLoader
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_SHARE = 0.05  # of the range of magnitudes, below which Eq. 6 drops an update
+_THRESHOLD = 0.05  # share of the range of magnitudes below which Eq. 6 drops an update
 
-_SHARES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.5)
+_THRESHOLDS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.5)
 
-_LOWEST, _HIGHEST, _BINS = -9, 1, 40  # decades of the histogram, and its bins
+_LOWEST, _HIGHEST, _BINS = -9, 1, 40  # decades of the histogram, and its number of bins
 
 _WEIGHT = "head.weight"
 
-Change = tuple[Tensor, Tensor]
+Change: TypeAlias = tuple[Tensor, Tensor]
 """The output layer's weights before and after an update."""
 
 
 @dataclass
-class Tally:
-    """Magnitudes of updates, counted as they come; `histogram` has `_BINS` bins of their logarithm."""
+class UpdateStatistics:
+    """Statistics of the magnitudes of updates.
+
+    Attributes:
+        updates: Number of updates.
+        weights: Number of weights, over all updates.
+        nonzero: Number of weights that changed, over all updates.
+        total: Sum of the magnitudes.
+        maximum: Largest magnitude.
+        histogram: Number of magnitudes in each of `_BINS` bins of equal logarithmic width.
+    """
 
     updates: int = 0
     weights: int = 0
-    written: int = 0
+    nonzero: int = 0
     total: float = 0.0
     maximum: float = 0.0
     histogram: list[int] = field(default_factory=lambda: [0] * _BINS)
 
     def add(self, before: Tensor, after: Tensor) -> None:
+        """Count one update.
+
+        Args:
+            before: Weights before the update.
+            after: Weights after it, of the same shape.
+        """
         magnitude = (after - before).detach().abs().double().cpu().flatten()
-        written = magnitude[magnitude > 0]
+        nonzero = magnitude[magnitude > 0]
         self.updates += 1
         self.weights += len(magnitude)
-        self.written += len(written)
+        self.nonzero += len(nonzero)
         self.total += float(magnitude.sum())
         self.maximum = max(self.maximum, float(magnitude.max()))
-        counts = (
-            torch.histc(written.log10().clamp(_LOWEST, _HIGHEST), _BINS, _LOWEST, _HIGHEST)
-            .long()
-            .tolist()
-        )
+        decades = nonzero.log10().clamp(_LOWEST, _HIGHEST)
+        counts = torch.histc(decades, _BINS, _LOWEST, _HIGHEST).long().tolist()
         self.histogram = [a + b for a, b in zip(self.histogram, counts, strict=True)]
 
 
-def _outer(study: Study) -> Iterator[Change]:
-    run = study.run("snn-maml")
-    maml = copy.deepcopy(run.maml)
-    steps = study.budget.tuning
-    return _watched(
-        maml.net,
-        outer_steps(maml, study.split("train"), run.config, steps, run.config.seed + 1),
-        steps,
-    )
+def _outer_changes(study: Study) -> Iterator[Change]:
+    """Yield the updates of the outer loop."""
+    run = study.runs.get("snn-maml")
+    maml, steps = copy.deepcopy(run.maml), study.budget.tuning
+    training = outer_steps(maml, study.split("train"), run.config, steps, run.config.seed + 1)
+    return _watched(maml.net, training, steps)
 
 
-def _inner(study: Study) -> Iterator[Change]:
-    run = study.run("snn-maml")
+def _inner_changes(study: Study) -> Iterator[Change]:
+    """Yield the first update of the inner loop on every test episode."""
+    run = study.runs.get("snn-maml")
     start = inner_params(run.maml)
     loader = EpisodeLoader(
         study.test,
@@ -98,24 +102,24 @@ def _inner(study: Study) -> Iterator[Change]:
         yield start[_WEIGHT], inner_step(run.maml, start, episode)[_WEIGHT]
 
 
-def _non_meta(study: Study) -> Iterator[Change]:
-    run = study.run("snn-transfer")
+def _supervised_changes(study: Study) -> Iterator[Change]:
+    """Yield the updates of supervised training."""
+    run = study.runs.get("snn-transfer")
     net, steps = copy.deepcopy(run.transfer.net), study.budget.tuning
-    return _watched(
-        net,
-        supervised_steps(net, study.split("train"), run.config, steps, run.config.seed + 1),
-        steps,
-    )
+    training = supervised_steps(net, study.split("train"), run.config, steps, run.config.seed + 1)
+    return _watched(net, training, steps)
 
 
 _LOOPS: Mapping[str, tuple[str, Callable[[Study], Iterator[Change]]]] = {
-    "outer": ("snn-maml", _outer),
-    "inner": ("snn-maml", _inner),
-    "non-meta": ("snn-transfer", _non_meta),
+    "outer": ("snn-maml", _outer_changes),
+    "inner": ("snn-maml", _inner_changes),
+    "non-meta": ("snn-transfer", _supervised_changes),
 }
+"""Name of a loop -> the model that runs it, and its updates."""
 
 
 def _watched(net: Net, training: Iterator[None], steps: int) -> Iterator[Change]:
+    """Yield the updates of a training, without those of the first third of its steps."""
     before = net.head["weight"].detach().clone()
     for step, _ in enumerate(training):
         after = net.head["weight"].detach().clone()
@@ -124,96 +128,115 @@ def _watched(net: Net, training: Iterator[None], steps: int) -> Iterator[Change]
         before = after
 
 
-def _tallies(study: Study, loop: str) -> dict[str, Tally]:
-    """The updates of a loop as they are, and as Eq. 6 lets them through."""
+def _statistics(study: Study, loop: str) -> dict[str, UpdateStatistics]:
+    """Return the statistics of a loop's updates: all ("no") and thresholded by Eq. 6 ("yes")."""
     model, changes = _LOOPS[loop]
-    run = study.run(model)
+    run = study.runs.get(model)
 
     def count() -> dict[str, dict[str, Any]]:
-        plain, thresholded = Tally(), Tally()
-        for before, after in study.bar(changes(study), f"updates, {loop} loop"):
+        """Go through all updates."""
+        plain, thresholded = UpdateStatistics(), UpdateStatistics()
+        for before, after in study.progress(changes(study), f"updates, {loop} loop"):
             plain.add(before, after)
-            thresholded.add(before, _passed(before, after))
+            thresholded.add(before, _thresholded(before, after))
         return {"no": asdict(plain), "yes": asdict(thresholded)}
 
-    key = {"what": "updates", "loop": loop, "weights": [run.digest], "pairing": study.pairing}
-    found = study.cell(
-        {**key, "tuning": study.budget.tuning, "episodes": study.budget.episodes}, count
-    )
-    return {name: Tally(**values) for name, values in found.items()}
+    key = {
+        "label": "updates",
+        "loop": loop,
+        "weights": [run.digest],
+        "pairing": study.test.pairing,
+        "classes": study.test.class_split,
+        "tuning": study.budget.tuning,
+        "episodes": study.budget.episodes,
+    }
+    return {name: UpdateStatistics(**values) for name, values in study.cached(key, count).items()}
 
 
-def _passed(before: Tensor, after: Tensor) -> Tensor:
-    return ThresholdedUpdate(lambda *_: {_WEIGHT: after}, _SHARE)({_WEIGHT: before}, {}, 0)[_WEIGHT]
+def _thresholded(before: Tensor, after: Tensor) -> Tensor:
+    """Return the weights after an update, thresholded by Eq. 6 of the paper."""
+    update = ThresholdedUpdate(lambda *_: {_WEIGHT: after}, _THRESHOLD)
+    return update({_WEIGHT: before}, {}, 0)[_WEIGHT]
 
 
-def _magnitudes(study: Study) -> list[Row]:
+def _magnitude_rows(study: Study) -> list[Row]:
+    """Return a row per loop, without and with the threshold."""
     rows = []
     for loop in _LOOPS:
-        for thresholded, tally in _tallies(study, loop).items():
+        for thresholded, statistics in _statistics(study, loop).items():
             rows.append(
                 {
                     "loop": loop,
                     "thresholded": thresholded,
-                    "average": tally.total / tally.weights,
-                    "sum": tally.total / tally.updates,
-                    "maximum": tally.maximum,
-                    "written": tally.written / tally.weights,
-                    "updates": tally.updates,
-                    "weights": tally.weights // tally.updates,
+                    "average": statistics.total / statistics.weights,
+                    "sum": statistics.total / statistics.updates,
+                    "maximum": statistics.maximum,
+                    "nonzero share": statistics.nonzero / statistics.weights,
+                    "updates": statistics.updates,
+                    "weights": statistics.weights // statistics.updates,
                 }
             )
     study.note(
-        "Average over all weights and updates, sum over the weights of one update, maximum over all. The paper's rows cannot "
-        "come from one layer (its sums over its averages give 3,834, 3,870 and 1,100 weights), so compare averages and maxima."
+        "The average is over all weights and updates, the sum over the weights of one update, the "
+        "maximum over all. The paper's rows cannot come from one layer: its sums divided by its "
+        "averages give 3,834, 3,870 and 1,100 weights. So compare averages and maxima."
     )
     study.note(
-        "Outer and non-meta: Adam going on from the trained run, at the rate that the run began with. Inner: episodes of the "
-        f"test split. Thresholded: updates above {_SHARE:.0%} of the range of magnitudes (Eq. 6), the others count as 0."
+        "Outer and non-meta: Adam continues from the trained run, at the run's initial learning "
+        "rate. Inner: episodes of the test split. Thresholded: updates above "
+        f"{_THRESHOLD:.0%} of the range of magnitudes (Eq. 6); all others count as 0."
     )
     return rows
 
 
-def _histograms(study: Study) -> list[Row]:
+def _histogram_rows(study: Study) -> list[Row]:
+    """Return a row per bin of the histograms, and a row per threshold with its accuracy."""
     width = (_HIGHEST - _LOWEST) / _BINS
     series = {
-        f"{loop}{', thresholded' if thresholded == 'yes' else ''}": tally
+        f"{loop}{', thresholded' if thresholded == 'yes' else ''}": statistics
         for loop in _LOOPS
-        for thresholded, tally in _tallies(study, loop).items()
+        for thresholded, statistics in _statistics(study, loop).items()
     }
     rows: list[Row] = []
     for number in range(_BINS):
-        counts = {name: tally.histogram[number] / tally.weights for name, tally in series.items()}
-        if any(counts.values()):
-            rows.append({"panel": "histogram", "from": 10 ** (_LOWEST + number * width), **counts})
-    rows.append(
-        {
-            "panel": "histogram",
-            "from": 0.0,
-            **{n: 1 - t.written / t.weights for n, t in series.items()},
-        }
-    )
+        shares = {name: each.histogram[number] / each.weights for name, each in series.items()}
+        if any(shares.values()):
+            start = 10 ** (_LOWEST + number * width)
+            rows.append({"panel": "histogram", "magnitude from": start, **shares})
+    unchanged = {name: 1 - each.nonzero / each.weights for name, each in series.items()}
+    rows.append({"panel": "histogram", "magnitude from": 0.0, **unchanged})
     study.note(
-        "Histogram: the share of all updates of a weight whose magnitude lies in the bin that begins there; 0 is none."
+        "Histogram: the share of all updates of a weight whose magnitude lies in the bin that "
+        "starts at this magnitude. The row of magnitude 0 has the weights that did not change."
     )
-    return rows + _cost(study, study.run("snn-maml"))
+    return rows + _accuracy_rows(study, study.runs.get("snn-maml"))
 
 
-def _cost(study: Study, run: Trained) -> list[Row]:
-    def named() -> dict[str, MAML]:
-        own = own_update(run.maml)
+def _accuracy_rows(study: Study, run: Trained) -> list[Row]:
+    """Return a row per threshold with the accuracy of inner updates above it."""
+
+    def make() -> dict[str, MAML]:
+        """Return a learner per threshold."""
+        update = run_update(run.maml)
         return {
-            str(share): variant(run.maml, update=ThresholdedUpdate(own, share)) for share in _SHARES
+            str(threshold): variant(run.maml, update=ThresholdedUpdate(update, threshold))
+            for threshold in _THRESHOLDS
         }
 
-    scores = study.measure("thresholded updates", learners(named), [run])
+    accuracies = study.measure("thresholded updates", adapting(make), [run])
     return [
-        {"panel": "accuracy", "share": float(share), **score.row(), **score.change(scores["0.0"])}
-        for share, score in scores.items()
+        {
+            "panel": "accuracy",
+            "threshold": float(threshold),
+            **accuracy.row(),
+            **accuracy.change(accuracies["0.0"]),
+        }
+        for threshold, accuracy in accuracies.items()
     ]
 
 
 def _plot_magnitudes(figure: Figure, rows: Sequence[Row]) -> None:
+    """Draw bars of average and maximum magnitude for each loop."""
     for axes, column in zip(figure.subplots(1, 2), ("average", "maximum"), strict=True):
         shown = [
             {**row, "published": row.get(f"published_{column}")}
@@ -225,14 +248,15 @@ def _plot_magnitudes(figure: Figure, rows: Sequence[Row]) -> None:
 
 
 def _plot_histograms(figure: Figure, rows: Sequence[Row]) -> None:
+    """Draw the histograms, and the accuracy over the threshold."""
     left, right = figure.subplots(1, 2)
-    bins = [row for row in rows if row["panel"] == "histogram" and row["from"] > 0]
-    for name in [name for name in bins[0] if name not in ("panel", "from")]:
-        dashed = "thresholded" in name
+    start = "magnitude from"
+    bins = [row for row in rows if row["panel"] == "histogram" and row[start] > 0]
+    for name in [name for name in bins[0] if name not in ("panel", start)]:
         left.plot(
-            [row["from"] for row in bins],
+            [row[start] for row in bins],
             [row[name] for row in bins],
-            "--" if dashed else "-",
+            "--" if "thresholded" in name else "-",
             drawstyle="steps-post",
             label=name,
         )
@@ -240,14 +264,14 @@ def _plot_histograms(figure: Figure, rows: Sequence[Row]) -> None:
         xscale="log", yscale="log", xlabel="magnitude of the update", ylabel="share of updates"
     )
     left.legend(fontsize="x-small")
-    curves(right, [row for row in rows if row["panel"] == "accuracy"], "share", "accuracy", [])
-    right.set_xlabel("share of the range below which updates are dropped")
+    curves(right, [row for row in rows if row["panel"] == "accuracy"], "threshold", "accuracy", [])
+    right.set_xlabel("threshold, as a share of the range of magnitudes")
 
 
 TABLE3 = Experiment(
     name="table3",
     title="Magnitudes of the output layer's updates",
-    rows=_magnitudes,
+    rows=_magnitude_rows,
     plot=_plot_magnitudes,
     published=tuple(
         {
@@ -264,11 +288,13 @@ TABLE3 = Experiment(
         )
     ),
 )
+"""Magnitudes of updates."""
 
 FIG5 = Experiment(
     name="fig5",
-    title="Histograms of updates, and what dropping small ones costs",
-    rows=_histograms,
+    title="Histograms of updates, and accuracy without small updates",
+    rows=_histogram_rows,
     plot=_plot_histograms,
     claim=NO_NUMBERS,
 )
+"""Histograms of updates, and accuracy with thresholded updates."""

@@ -1,9 +1,12 @@
-"""Kernels of the spiking layers: what the neuron equations need on whole sequences, fast and differentiable twice.
+"""The operations of spiking layers as autograd functions, on whole sequences.
 
-A sequence has time first and channels last, [T, n, H, W, C]: a time step is one contiguous slab, and its T * n frames
-go through one convolution. This module knows no network, no time constant and no training; `neurons` gives it meaning.
+A sequence has time first and channels last, [T, n, H, W, C]: a time step is one contiguous block,
+and its T * n frames go through one convolution. The recursions over time come from `recurrence`, on
+a GPU from `recurrence_triton`.
 
-The autograd functions work under `torch.func.vmap` and keep no more than their own backward needs.
+All functions are differentiable twice, work under `torch.func.vmap`, and save no more than their
+backward needs. The neuron's
+equations are left to `neurons`.
 """
 
 from __future__ import annotations
@@ -24,11 +27,19 @@ from baselines.snn.recurrence import Recurrence, Surrogate
 def conv2d(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, feedback: Tensor | None = None
 ) -> Tensor:
-    """Convolve with a kernel of odd size k so that the frame keeps its size.
+    """Convolve frames with a kernel of odd size, with zero padding that keeps the frame's size.
 
-    `x` [N, H, W, C], `weight` [D, C, k, k], `bias` [D] -> [N, H, W, D]. Where `feedback`, a constant of the weight's shape, is
-    given, the gradient by x goes through it and not through the weight (feedback alignment, Lillicrap et al. 2016).
     Under autocast the operands are cast, as those of `torch.nn.functional.conv2d` are.
+
+    Args:
+        x: Frames [N, H, W, C].
+        weight: Kernel [D, C, k, k].
+        bias: [D].
+        feedback: Constant of the kernel's shape. If given, the gradient by `x` goes through it
+            instead of the kernel (feedback alignment, Lillicrap et al. 2016).
+
+    Returns:
+        Frames [N, H, W, D].
     """
     device = x.device.type
     if torch.is_autocast_enabled(device):
@@ -40,7 +51,15 @@ def conv2d(
 
 
 def pool2d(x: Tensor, pooling: str) -> Tensor:
-    """Pool 2 x 2 by "max" or "average": [N, H, W, C] -> [N, H // 2, W // 2, C]."""
+    """Pool frames 2 x 2; an odd last row or column is dropped.
+
+    Args:
+        x: Frames [N, H, W, C].
+        pooling: "max" or "average".
+
+    Returns:
+        Frames [N, H // 2, W // 2, C].
+    """
     return _POOLINGS[pooling](x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
 
 
@@ -48,7 +67,15 @@ _POOLINGS: dict[str, Callable[[Tensor, int], Tensor]] = {"max": max_pool2d, "ave
 
 
 def spike(u: Tensor, surrogate: Surrogate) -> Tensor:
-    """Threshold the membrane `u` of any shape; gradients follow the surrogate."""
+    """Threshold membranes of any shape; gradients follow the surrogate.
+
+    Args:
+        u: Membranes.
+        surrogate: The threshold and its surrogate derivative.
+
+    Returns:
+        Spikes, 0 or 1, in the shape and dtype of `u`.
+    """
     out: Tensor = apply(_Spike, u, surrogate)
     return out
 
@@ -56,11 +83,19 @@ def spike(u: Tensor, surrogate: Surrogate) -> Tensor:
 def refractory(
     v: Tensor, trace: Tensor, decay: float, weight: float, surrogate: Surrogate
 ) -> tuple[Tensor, Tensor]:
-    """Subtract each neuron's own recent spikes from what drives it.
+    """Subtract each neuron's own recent spikes from its drive; see `recurrence.refractory`.
 
-    For every step, U[t] = v[t] - weight * trace and then trace = decay * trace + (1 - decay) * step(U[t]).
-    `v` [T, ...], `trace` [...] -> the membranes U [T, ...] and the trace after the last step. U takes v's memory: a caller that
-    still needs v gives a clone.
+    Overwrites `v`; pass a clone to keep it.
+
+    Args:
+        v: Drive [T, ...].
+        trace: Low-pass of the neuron's spikes before the first step [...].
+        decay: Decay of the trace per step.
+        weight: Size of the refractory term.
+        surrogate: The threshold and its surrogate derivative.
+
+    Returns:
+        The membranes U [T, ...], and the trace after the last step [...].
     """
     u, last = apply(_Refractory, v, trace, decay, weight, surrogate)
     return u, last
@@ -74,10 +109,19 @@ def synapse(
     membrane_decay: float,
     gain: float,
 ) -> tuple[Tensor, Tensor]:
-    """Filter incoming spikes twice: current = b current + (1 - b) gain spikes[t], potential = a potential + (1 - a) current.
+    """Filter incoming spikes by synapse and membrane; see `recurrence.synapse`. Linear.
 
-    `spikes` [T, ...], `current` and `potential` [...] -> the potentials, from the one given on, [T + 1, ...], and the current
-    after the last step. Linear.
+    Args:
+        spikes: Incoming spikes [T, ...].
+        current: Current before the first step [...].
+        potential: Potential of the first step [...].
+        synapse_decay: b, the decay of the current per step.
+        membrane_decay: a, the decay of the potential per step.
+        gain: Gain of the synapses.
+
+    Returns:
+        The potentials [T + 1, ...], of which the first is `potential`, and the current after the
+        last step [...].
     """
     potentials, last = apply(
         _Synapse, spikes, current, potential, synapse_decay, membrane_decay, gain
@@ -85,35 +129,57 @@ def synapse(
     return potentials, last
 
 
-def resting_steps(spikes: Tensor, rest: Tensor) -> int:
-    """The number of time steps before the first of `spikes` [T, ...], or 0 where one of the drives `rest` [...] is above 0."""
-    return int(apply(_RestingSteps, spikes, rest))
+def resting_steps(spikes: Tensor, bias: Tensor) -> int:
+    """Return the number of time steps in which a layer at rest certainly stays at rest.
+
+    Under `torch.func.vmap` it is the smallest number of all tasks.
+
+    Args:
+        spikes: Incoming spikes [T, ...].
+        bias: Drive of the neurons without incoming spikes, any shape.
+
+    Returns:
+        The number of steps before the first incoming spike; 0 if a bias is above 0.
+    """
+    return int(apply(_RestingSteps, spikes, bias))
 
 
-def _recurrence(x: Tensor, surrogate: Surrogate | None = None) -> Recurrence:
-    # For sequences like x: kernels on a GPU, where there are any for them; else loops.
-    known = x.dtype in (torch.float32, torch.float64) and (
+def recurrence_for(x: Tensor, surrogate: Surrogate | None = None) -> Recurrence:
+    """Return the recursions for sequences like `x`: GPU kernels if they support it, else loops.
+
+    Args:
+        x: a sequence; its device and dtype matter.
+        surrogate: The surrogate, if the recursion has one.
+    """
+    supported = x.dtype in (torch.float32, torch.float64) and (
         surrogate is None or surrogate.steepness is not None
     )
-    return (known and x.is_cuda and _gpu_kernels()) or recurrence
+    return (supported and x.is_cuda and _gpu_kernels()) or recurrence
 
 
 @cache
 def _gpu_kernels() -> Recurrence | None:
+    """Return the GPU kernels; None if this torch came without Triton."""
     try:
         from baselines.snn import recurrence_triton
-    except ImportError:  # a torch without Triton
+    except ImportError:
         return None
     return recurrence_triton
 
 
 def apply(function: type[Function], *inputs: Any) -> Any:
+    """Return `function.apply(*inputs)`, which torch leaves untyped."""
     return function.apply(*inputs)  # type: ignore[no-untyped-call]
 
 
 class _Conv(Function):
-    # <g, x * w> is linear in each of g, x and w. So the gradient by x is again a convolution (with the kernel turned
-    # round), and convolution and weight gradient are each other's derivatives: any order costs plain kernels only.
+    """Convolution of frames [N, H, W, C].
+
+    <g, x * w> is linear in each of g, x and w. So the gradient by x is again a convolution (with
+    the kernel rotated), and convolution and weight gradient are each other's derivatives:
+    derivatives of any order need only plain kernels.
+    """
+
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Tensor | None) -> Tensor:
         y = torch.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=weight.shape[-1] // 2)
@@ -125,13 +191,13 @@ class _Conv(Function):
         ctx.save_for_backward(x, weight if feedback is None else feedback)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, way_back = ctx.saved_tensors
-        by_x, by_weight, by_bias, _ = ctx.needs_input_grad
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+        x, backward_weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
         return (
-            apply(_Conv, gradient, _turned(way_back), None, None) if by_x else None,
-            apply(_ConvWeight, gradient, x, way_back.shape[-1]) if by_weight else None,
-            gradient.sum((0, 1, 2)) if by_bias else None,
+            apply(_Conv, grad_y, _rotated(backward_weight), None, None) if needs_x else None,
+            apply(_ConvWeight, grad_y, x, backward_weight.shape[-1]) if needs_weight else None,
+            grad_y.sum((0, 1, 2)) if needs_bias else None,
             None,
         )
 
@@ -141,12 +207,14 @@ class _Conv(Function):
 
 
 class _ConvWeight(Function):
+    """Gradient of `_Conv` by its kernel, [D, C, k, k]."""
+
     @staticmethod
-    def forward(gradient: Tensor, x: Tensor, kernel: int) -> Tensor:
-        weight = gradient.new_empty((gradient.shape[-1], x.shape[-1], kernel, kernel))
+    def forward(grad_y: Tensor, x: Tensor, kernel: int) -> Tensor:
+        weight = grad_y.new_empty((grad_y.shape[-1], x.shape[-1], kernel, kernel))
         pad, nchw = kernel // 2, (0, 3, 1, 2)
         _, out, _ = torch.ops.aten.convolution_backward(
-            gradient.permute(nchw), x.permute(nchw), weight, None,
+            grad_y.permute(nchw), x.permute(nchw), weight, None,
             [1, 1], [pad, pad], [1, 1], False, [0, 0], 1, [False, True, False],
         )  # fmt: skip
         return out  # type: ignore[no-any-return]
@@ -156,12 +224,12 @@ class _ConvWeight(Function):
         ctx.save_for_backward(*inputs[:2])
 
     @staticmethod
-    def backward(ctx: Any, weight: Tensor) -> tuple[Tensor | None, ...]:
-        gradient, x = ctx.saved_tensors
-        by_gradient, by_x, _ = ctx.needs_input_grad
+    def backward(ctx: Any, grad_grad_weight: Tensor) -> tuple[Tensor | None, ...]:
+        grad_y, x = ctx.saved_tensors
+        needs_grad_y, needs_x, _ = ctx.needs_input_grad
         return (
-            apply(_Conv, x, weight, None, None) if by_gradient else None,
-            apply(_Conv, gradient, _turned(weight), None, None) if by_x else None,
+            apply(_Conv, x, grad_grad_weight, None, None) if needs_grad_y else None,
+            apply(_Conv, grad_y, _rotated(grad_grad_weight), None, None) if needs_x else None,
             None,
         )
 
@@ -170,14 +238,25 @@ class _ConvWeight(Function):
         return task_by_task(_ConvWeight, info, in_dims, inputs), 0
 
 
-def _turned(weight: Tensor) -> Tensor:
+def _rotated(weight: Tensor) -> Tensor:
+    """Return the kernel [C, D, k, k] of the transposed convolution: rotated by 180 degrees."""
     return weight.transpose(0, 1).flip(2, 3)
 
 
 def task_by_task(
     function: type[Function], info: Any, in_dims: tuple[Any, ...], inputs: tuple[Any, ...]
 ) -> Tensor:
-    # A task's time steps and samples fill a device; one convolution in groups of tasks would be slower.
+    """Return `function` of each task, stacked on a new first axis: a vmap rule for convolutions.
+
+    A task's time steps and samples fill a device; one convolution with a group per task would be
+    slower.
+
+    Args:
+        function: The autograd function.
+        info: As torch passes it to a vmap rule; `info.batch_size` is the number of tasks.
+        in_dims: Task axis of each input; None if the tasks share it.
+        inputs: Inputs of the function.
+    """
     tasks = [
         [each] * info.batch_size if dim is None else each.unbind(dim)
         for each, dim in zip(inputs, in_dims, strict=True)
@@ -186,11 +265,15 @@ def task_by_task(
 
 
 class _RestingSteps(Function):
-    # A function of its own so that under vmap it can look at all tasks at once, where plain code may not ask for values.
+    """Number of resting steps, an autograd function for its vmap rule alone.
+
+    That rule sees the values of all tasks, which plain code under vmap may not ask for.
+    """
+
     @staticmethod
-    def forward(spikes: Tensor, rest: Tensor) -> Tensor:
+    def forward(spikes: Tensor, bias: Tensor) -> Tensor:
         arrived = spikes.flatten(1).amax(1).cumsum(0) > 0
-        return (~arrived).sum() * (rest.amax() <= 0)
+        return (~arrived).sum() * (bias.amax() <= 0)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -198,14 +281,16 @@ class _RestingSteps(Function):
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[Any, ...], spikes: Tensor, rest: Tensor
+        info: Any, in_dims: tuple[Any, ...], spikes: Tensor, bias: Tensor
     ) -> tuple[Tensor, None]:
         return apply(
-            _RestingSteps, spikes if in_dims[0] is None else spikes.movedim(in_dims[0], 1), rest
+            _RestingSteps, spikes if in_dims[0] is None else spikes.movedim(in_dims[0], 1), bias
         ), None
 
 
 class _Spike(Function):
+    """Threshold with the surrogate's slope as its derivative."""
+
     @staticmethod
     def forward(u: Tensor, surrogate: Surrogate) -> Tensor:
         return surrogate.step(u, torch.empty_like(u))
@@ -216,8 +301,8 @@ class _Spike(Function):
         ctx.save_for_backward(u)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient * ctx.surrogate.slope(ctx.saved_tensors[0]), None
+    def backward(ctx: Any, grad_s: Tensor) -> tuple[Tensor, None]:
+        return grad_s * ctx.surrogate.slope(ctx.saved_tensors[0]), None
 
     @staticmethod
     def vmap(
@@ -227,19 +312,22 @@ class _Spike(Function):
 
 
 class _Synapse(Function):
+    """`recurrence.synapse`; its gradient is `_SynapseAdjoint`."""
+
     @staticmethod
     def forward(
         spikes: Tensor, current: Tensor, potential: Tensor, b: float, a: float, gain: float
     ) -> tuple[Tensor, Tensor]:
-        return _recurrence(spikes).synapse(spikes, current, potential, b, a, gain)
+        return recurrence_for(spikes).synapse(spikes, current, potential, b, a, gain)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         ctx.constants = inputs[3:]
 
     @staticmethod
-    def backward(ctx: Any, by_potentials: Tensor, by_last: Tensor) -> tuple[Tensor | None, ...]:
-        return *apply(_SynapseAdjoint, by_potentials, by_last, *ctx.constants), None, None, None
+    def backward(ctx: Any, grad_potentials: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
+        grads = apply(_SynapseAdjoint, grad_potentials, grad_last, *ctx.constants)
+        return *grads, None, None, None
 
     @staticmethod
     def vmap(
@@ -249,11 +337,14 @@ class _Synapse(Function):
 
 
 class _SynapseAdjoint(Function):
+    """`recurrence.synapse_adjoint`; both are linear, so its gradient is `_Synapse` again."""
+
     @staticmethod
     def forward(
-        by_potentials: Tensor, by_last: Tensor, b: float, a: float, gain: float
+        grad_potentials: Tensor, grad_last: Tensor, b: float, a: float, gain: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        return _recurrence(by_potentials).synapse_adjoint(by_potentials, by_last, b, a, gain)
+        recursions = recurrence_for(grad_potentials)
+        return recursions.synapse_adjoint(grad_potentials, grad_last, b, a, gain)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -261,9 +352,12 @@ class _SynapseAdjoint(Function):
 
     @staticmethod
     def backward(
-        ctx: Any, spikes: Tensor, current: Tensor, potential: Tensor
+        ctx: Any, grad_grad_spikes: Tensor, grad_grad_current: Tensor, grad_grad_potential: Tensor
     ) -> tuple[Tensor | None, ...]:
-        return *apply(_Synapse, spikes, current, potential, *ctx.constants), None, None, None
+        grads = apply(
+            _Synapse, grad_grad_spikes, grad_grad_current, grad_grad_potential, *ctx.constants
+        )
+        return *grads, None, None, None
 
     @staticmethod
     def vmap(
@@ -273,11 +367,13 @@ class _SynapseAdjoint(Function):
 
 
 class _Refractory(Function):
+    """`recurrence.refractory`; its gradient is `_RefractoryAdjoint`."""
+
     @staticmethod
     def forward(
         v: Tensor, trace: Tensor, decay: float, weight: float, surrogate: Surrogate
     ) -> tuple[Tensor, Tensor]:
-        return _recurrence(v, surrogate).refractory(v.detach(), trace, decay, weight, surrogate)
+        return recurrence_for(v, surrogate).refractory(v.detach(), trace, decay, weight, surrogate)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -285,11 +381,11 @@ class _Refractory(Function):
         ctx.save_for_backward(output[0])
 
     @staticmethod
-    def backward(ctx: Any, by_u: Tensor, by_last: Tensor) -> tuple[Tensor | None, ...]:
-        by_v, by_trace = apply(
-            _RefractoryAdjoint, by_u, by_last, *ctx.saved_tensors, *ctx.constants
+    def backward(ctx: Any, grad_u: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
+        grad_v, grad_trace = apply(
+            _RefractoryAdjoint, grad_u, grad_last, *ctx.saved_tensors, *ctx.constants
         )
-        return by_v, by_trace, None, None, None
+        return grad_v, grad_trace, None, None, None
 
     @staticmethod
     def vmap(
@@ -299,25 +395,34 @@ class _Refractory(Function):
 
 
 class _RefractoryAdjoint(Function):
+    """`recurrence.refractory_adjoint`; its gradient is `_RefractorySecond`."""
+
     @staticmethod
     def forward(
-        by_u: Tensor, by_last: Tensor, u: Tensor, decay: float, weight: float, surrogate: Surrogate
+        grad_u: Tensor,
+        grad_last: Tensor,
+        u: Tensor,
+        decay: float,
+        weight: float,
+        surrogate: Surrogate,
     ) -> tuple[Tensor, Tensor]:
-        return _recurrence(u, surrogate).refractory_adjoint(
-            by_u, by_last, u, decay, weight, surrogate
+        return recurrence_for(u, surrogate).refractory_adjoint(
+            grad_u, grad_last, u, decay, weight, surrogate
         )
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        _, by_last, u, *ctx.constants = inputs
-        ctx.save_for_backward(by_last, u, output[0])
+        _, grad_last, u, *ctx.constants = inputs
+        ctx.save_for_backward(grad_last, u, output[0])
 
     @staticmethod
-    def backward(ctx: Any, by_by_v: Tensor, by_by_trace: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = apply(
-            _RefractorySecond, by_by_v, by_by_trace, *ctx.saved_tensors, *ctx.constants
+    def backward(
+        ctx: Any, grad_grad_v: Tensor, grad_grad_trace: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        grads = apply(
+            _RefractorySecond, grad_grad_v, grad_grad_trace, *ctx.saved_tensors, *ctx.constants
         )
-        return *gradients, None, None, None
+        return *grads, None, None, None
 
     @staticmethod
     def vmap(
@@ -327,11 +432,12 @@ class _RefractoryAdjoint(Function):
 
 
 class _RefractorySecond(Function):
-    # The end of the chain.
+    """`recurrence.refractory_second`; it has no derivative."""
+
     @staticmethod
     def forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
         *_, u, _, _, _, surrogate = inputs
-        return _recurrence(u, surrogate).refractory_second(*inputs)
+        return recurrence_for(u, surrogate).refractory_second(*inputs)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -340,25 +446,27 @@ class _RefractorySecond(Function):
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> None:
         raise NotImplementedError(
-            "The refractory recursion has no third derivative; differentiate it twice at most."
+            "the refractory recursion has no third derivative; differentiate it at most twice"
         )
 
     @staticmethod
     def vmap(
         info: Any, in_dims: tuple[Any, ...], *inputs: Any
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        return apply(_RefractorySecond, *_merge_tasks(info, in_dims, (1, 0, 0, 1, 1), inputs)), (
-            1,
-            0,
-            1,
-        )
+        merged = _merge_tasks(info, in_dims, (1, 0, 0, 1, 1), inputs)
+        return apply(_RefractorySecond, *merged), (1, 0, 1)
 
 
 def _merge_tasks(
     info: Any, in_dims: tuple[Any, ...], axes: tuple[int, ...], inputs: tuple[Any, ...]
 ) -> list[Any]:
-    # The recursions are elementwise but for time, so a task axis is one more axis behind it.
-    # What tasks share is copied for each of them, as some is written to.
+    """Return the inputs of a recursion with their task axis at `axes`, behind time.
+
+    Recursions are elementwise but for time, so a task axis is one more axis of neurons.
+
+    What the tasks share is copied for each of them, because some inputs are overwritten. Inputs
+    beyond `axes` are constants.
+    """
     tensors = [
         torch.stack([x] * info.batch_size, axis) if dim is None else x.movedim(dim, axis)
         for x, dim, axis in zip(inputs, in_dims, axes, strict=False)

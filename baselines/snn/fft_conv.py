@@ -1,14 +1,17 @@
-"""Convolutions of small frames as matrix products: a discrete Fourier transform, a product for each frequency, and back.
+"""Convolutions of small frames by discrete Fourier transforms that are matrix products.
 
-A 5 x 5 kernel on a frame of 4 x 8 cells takes 800 multiplications for a pair of channels; on its spectrum of 30 complex numbers
-it takes 120. All of it is matrix products, the transforms too, as frames this small let them be. Their matrices are orthogonal
-up to padding, so that rounding is that of the direct way.
+A 5 x 5 kernel on a frame of 4 x 8 cells takes 800 multiplications per pair of channels. A product
+of spectra, 30 complex numbers each, takes 120. The transforms are matrix products too, which is
+fast for frames this small. Their matrices are orthogonal up to padding, so rounding errors are as
+small as those of a direct convolution (`autograd.conv2d`).
 
-Frames are padded by half a kernel, so that what wraps round meets zeros. Along the height the frequencies are odd halves, of
-which none is its own conjugate: a real frame's spectrum is then `M / 2` x `M'` complex numbers, without special cases.
+Frames are padded by half a kernel, so that the circular convolution wraps around into zeros. The
+frequencies along the height are odd multiples of half the lowest one, none of which is its own
+conjugate: the spectrum of a real frame of M x M' cells is M / 2 x M' complex numbers, without
+special cases.
 
-A spectrum of frames is [N, F, 2, C], of F frequencies their real and imaginary parts; that of a kernel is [F, 2 D, 2 C], the real
-matrices by which they are multiplied. `functional.conv2d` is the direct way.
+The spectrum of frames is [N, F, 2, C]: F frequencies, their real and imaginary parts. The spectrum
+of a kernel is [F, 2 D, 2 C]: the real matrices that multiply the spectra of frames.
 """
 
 from __future__ import annotations
@@ -23,38 +26,51 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from baselines.inference_mode import leaves_inference_mode
 from baselines.snn.autograd import apply, task_by_task
 
-_MOST_CELLS = 128  # of a frame: the transforms grow with their square
+# Beyond these limits a direct convolution is faster. The cost of a transform grows with the square
+# of the cells.
+_MAX_CELLS = 128
+_MIN_KERNEL = 5
+_MIN_CHANNELS = 16
 
-_ONE_STAGE = 32  # cells up to which both axes are transformed by one matrix
+_ONE_STAGE_CELLS = 32  # up to which one matrix transforms both axes
 
-_FEWEST_CHANNELS = 16
-
-_AT_ONCE = (
-    160  # frames whose spectra are made at a time: an efficient product, yet not far from the cache
-)
+# Frames whose spectra are computed at a time: enough for an efficient product, few enough to stay
+# near the cache.
+_FRAMES_AT_A_TIME = 160
 
 Stages = tuple[tuple[Tensor, int], ...]
-"""Matrices to apply one after the other, and how many cells beside the channels each carries along."""
+"""Matrices to apply one after another, each with the number of untransformed cells per channel."""
 
 
 def worthwhile(frame: tuple[int, int], weight: Tensor) -> bool:
-    """Whether frames of a size are convolved faster in this way, by a weight [D, C, k, k] as it is on its device."""
+    """Whether this module is faster than a direct convolution.
+
+    Args:
+        frame: (H, W) of the frames.
+        weight: Kernel [D, C, k, k]; its shape and device matter.
+    """
     height, width = frame
     fits = (
-        height * width <= _MOST_CELLS
-        and weight.shape[-1] >= 5
-        and min(weight.shape[:2]) >= _FEWEST_CHANNELS
+        height * width <= _MAX_CELLS
+        and weight.shape[-1] >= _MIN_KERNEL
+        and min(weight.shape[:2]) >= _MIN_CHANNELS
     )
     return fits and weight.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
 def spectrum(weight: Tensor, frame: tuple[int, int]) -> Tensor:
-    """A kernel [D, C, k, k] of odd size k as what multiplies the spectra of frames of a size: [F, 2 D, 2 C]."""
+    """Return the spectrum [F, 2 D, 2 C] of a kernel; differentiable.
+
+    Args:
+        weight: Kernel [D, C, k, k] of odd size k.
+        frame: (H, W) of the frames that it will convolve.
+    """
     outputs, inputs, kernel, _ = weight.shape
-    turn = _plan(*frame, kernel, weight.dtype).kernel
-    parts = (turn @ weight.reshape(outputs * inputs, -1).T).view(-1, 2, 2, outputs, inputs)
+    transform = _plan(*frame, kernel, weight.dtype).kernel
+    parts = (transform @ weight.reshape(outputs * inputs, -1).T).view(-1, 2, 2, outputs, inputs)
     return parts.transpose(2, 3).reshape(-1, 2 * outputs, 2 * inputs)
 
 
@@ -65,7 +81,18 @@ def conv2d(
     bias: Tensor | None = None,
     feedback: Tensor | None = None,
 ) -> Tensor:
-    """`functional.conv2d` of frames [N, H, W, C] by a kernel of size `kernel`, given by its `spectrum`, as `feedback` is."""
+    """Convolve frames as `autograd.conv2d` does, with the kernel given by its spectrum.
+
+    Args:
+        x: Frames [N, H, W, C].
+        spectrum: Spectrum of the kernel, from `spectrum`.
+        kernel: Size k of the kernel.
+        bias: [D].
+        feedback: Spectrum of the feedback, see `autograd.conv2d`.
+
+    Returns:
+        Frames [N, H, W, D].
+    """
     plan = _plan(*x.shape[1:3], kernel, x.dtype)
     out: Tensor = apply(
         _Conv, x, spectrum.mT, bias, None if feedback is None else feedback.mT, plan
@@ -75,71 +102,94 @@ def conv2d(
 
 @dataclass(frozen=True)
 class _Plan:
-    # From frames to spectra, from spectra to frames, and from kernels [k k] to their matrices [F 2 2].
+    """The transforms for frames and kernels of one size.
+
+    Attributes:
+        forward: From frames to spectra.
+        inverse: From spectra to frames.
+        kernel: From kernels [k k] to matrices [F 2 2].
+    """
+
     forward: Stages
     inverse: Stages
     kernel: Tensor
 
     @property
     def transposed(self) -> _Plan:
+        """The plan of the gradient by the frames."""
         return _Plan(_transposed(self.inverse), _transposed(self.forward), self.kernel)
 
 
 def _transposed(stages: Stages) -> Stages:
+    """Return the transpose of a product of stages."""
     return tuple((matrix.mT, width) for matrix, width in reversed(stages))
 
 
 @cache
+@leaves_inference_mode
 def _plan(height: int, width: int, kernel: int, dtype: torch.dtype) -> _Plan:
+    """Return the transforms for frames [H, W] and kernels of size k, computed in float64."""
     pad = kernel // 2
     rows, columns = 2 * ((height + pad + 1) // 2), width + pad
-    down = 2 * math.pi / rows * (torch.arange(rows // 2, dtype=torch.float64) + 0.5)
-    across = 2 * math.pi / columns * torch.arange(columns, dtype=torch.float64)
-
-    def angles(frequencies: Tensor, size: int, first: int = 0) -> Tensor:
-        return frequencies[:, None] * torch.arange(first, first + size)
-
-    # Real frame -> for each frequency down, (real, imaginary) of every column; then those -> the same of every frequency across.
-    theta = angles(down, height)
-    first = torch.stack([theta.cos(), -theta.sin()], 1).flatten(0, 1)
-    theta = angles(across, width)
-    second = (
-        torch.stack(
-            [
-                torch.stack([theta.cos(), theta.sin()], 1),
-                torch.stack([-theta.sin(), theta.cos()], 1),
-            ],
-            1,
-        )
-        .flatten(2)
-        .flatten(0, 1)
+    down = 2 * math.pi / rows * (_arange(0, rows // 2) + 0.5)
+    across = 2 * math.pi / columns * _arange(0, columns)
+    stages: Stages = (
+        (_column_transform(_angles(down, height)), width),
+        (_row_transform(_angles(across, width)), 1),
     )
-    # What a transpose leaves out: a pair of conjugate frequencies counts twice, over the number of cells.
-    scale = 2 / (rows * columns)
-    stages: Stages = ((first, width), (second, 1))
-    if height * width <= _ONE_STAGE:
-        each = torch.eye(height * width, dtype=torch.float64).view(height * width, height, width, 1)
-        stages = ((_staged(each, stages).view(height * width, -1).T.contiguous(), 1),)
+    cells = height * width
+    if cells <= _ONE_STAGE_CELLS:
+        each = torch.eye(cells, dtype=torch.float64, device="cpu").view(cells, height, width, 1)
+        stages = ((_staged(each, stages).view(cells, -1).T.contiguous(), 1),)
     inverse = [(matrix.T.contiguous(), width) for matrix, width in reversed(stages)]
-    inverse[0] = inverse[0][0] * scale, inverse[0][1]
+    # The inverse is the transpose, with a factor: each frequency stands for a conjugate pair, over
+    # the number of cells.
+    inverse[0] = inverse[0][0] * (2 / (rows * columns)), inverse[0][1]
     theta = (
-        angles(down, kernel, -pad)[:, None, :, None]
-        + angles(across, kernel, -pad)[None, :, None, :]
-    )
-    cos, sin = theta.cos(), theta.sin()
-    turn = (
-        torch.stack([torch.stack([cos, -sin], 2), torch.stack([sin, cos], 2)], 2)
-        .flatten(-2)
-        .flatten(0, -2)
+        _angles(down, kernel, -pad)[:, None, :, None]
+        + _angles(across, kernel, -pad)[None, :, None, :]
     )
 
     def cast(stages: Iterable[tuple[Tensor, int]]) -> Stages:
         return tuple((matrix.to(dtype), width) for matrix, width in stages)
 
-    return _Plan(cast(stages), cast(inverse), turn.to(dtype))
+    return _Plan(cast(stages), cast(inverse), _kernel_transform(theta).to(dtype))
+
+
+def _angles(frequencies: Tensor, size: int, first: int = 0) -> Tensor:
+    """Return the angle [F, size] of each frequency at each cell, counted from `first`."""
+    return frequencies[:, None] * _arange(first, first + size)
+
+
+def _arange(first: int, end: int) -> Tensor:
+    """Return the numbers from `first` to `end` - 1, in float64 on the CPU."""
+    return torch.arange(first, end, dtype=torch.float64, device="cpu")
+
+
+def _column_transform(theta: Tensor) -> Tensor:
+    """Return the matrix [2 F, H] from a real column to (real, imaginary) of each frequency."""
+    return torch.stack([theta.cos(), -theta.sin()], 1).flatten(0, 1)
+
+
+def _row_transform(theta: Tensor) -> Tensor:
+    """Return the matrix [2 F, 2 W] from a complex row to (real, imaginary) of each frequency."""
+    real = torch.stack([theta.cos(), theta.sin()], 1)
+    imaginary = torch.stack([-theta.sin(), theta.cos()], 1)
+    return torch.stack([real, imaginary], 1).flatten(2).flatten(0, 1)
+
+
+def _kernel_transform(theta: Tensor) -> Tensor:
+    """Return the matrix [F 2 2, k k] from a kernel to its spectrum, as real 2 x 2 matrices."""
+    cos, sin = theta.cos(), theta.sin()
+    return (
+        torch.stack([torch.stack([cos, -sin], 2), torch.stack([sin, cos], 2)], 2)
+        .flatten(-2)
+        .flatten(0, -2)
+    )
 
 
 def _staged(x: Tensor, stages: Stages, out: Tensor | None = None) -> Tensor:
+    """Return `x` [N, ..., C] after all stages; the last one writes to `out`, if given."""
     channels = x.shape[-1]
     for number, (matrix, width) in enumerate(stages, 1):
         x = x.reshape(-1, matrix.shape[1], width * channels)
@@ -151,15 +201,20 @@ def _staged(x: Tensor, stages: Stages, out: Tensor | None = None) -> Tensor:
 
 
 class _Conv(Function):
-    # As `functional._Conv`: convolution and the gradient of its matrices are each other's derivatives. Spectra are larger than
-    # frames; they are made for a few frames at a time and never kept.
+    """Convolution of frames by matrices [F, 2 C, 2 D].
+
+    As for `autograd._Conv`, convolution and the gradient by its matrices are each other's
+    derivatives. Spectra are larger than frames; they are computed for a few frames at a time and
+    never saved.
+    """
+
     @staticmethod
     def forward(
         x: Tensor, matrices: Tensor, bias: Tensor | None, feedback: Tensor | None, plan: _Plan
     ) -> Tensor:
         out = x.new_empty((*x.shape[:3], matrices.shape[-1] // 2))
         for part, result in _parts(x, out):
-            _multiplied(_spectra(part, plan.forward), matrices, plan, result)
+            _multiply(_spectra(part, plan.forward), matrices, plan, result)
             if bias is not None:
                 result.add_(bias)
         return out
@@ -170,22 +225,20 @@ class _Conv(Function):
         ctx.save_for_backward(x, matrices if feedback is None else feedback)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, way_back = ctx.saved_tensors
-        by_x, by_matrices, by_bias, *_ = ctx.needs_input_grad
-        of_bias = gradient.sum((0, 1, 2)) if by_bias else None
-        if by_x and by_matrices and not torch.is_grad_enabled():  # both from the same spectra
-            return *_both_gradients(x, gradient, way_back.mT, ctx.plan), of_bias, None, None
-        of_x = (
-            apply(_Conv, gradient, way_back.mT, None, None, ctx.plan.transposed) if by_x else None
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+        x, backward_matrices = ctx.saved_tensors
+        needs_x, needs_matrices, needs_bias, *_ = ctx.needs_input_grad
+        grad_bias = grad_y.sum((0, 1, 2)) if needs_bias else None
+        if needs_x and needs_matrices and not torch.is_grad_enabled():
+            both = _both_gradients(x, grad_y, backward_matrices.mT, ctx.plan)
+            return *both, grad_bias, None, None
+        grad_x = (
+            apply(_Conv, grad_y, backward_matrices.mT, None, None, ctx.plan.transposed)
+            if needs_x
+            else None
         )
-        return (
-            of_x,
-            apply(_ConvMatrices, x, gradient, ctx.plan) if by_matrices else None,
-            of_bias,
-            None,
-            None,
-        )
+        grad_matrices = apply(_ConvMatrices, x, grad_y, ctx.plan) if needs_matrices else None
+        return grad_x, grad_matrices, grad_bias, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
@@ -193,27 +246,31 @@ class _Conv(Function):
 
 
 class _ConvMatrices(Function):
+    """Gradient of `_Conv` by its matrices."""
+
     @staticmethod
-    def forward(x: Tensor, gradient: Tensor, plan: _Plan) -> Tensor:
-        back = plan.transposed.forward
+    def forward(x: Tensor, grad_y: Tensor, plan: _Plan) -> Tensor:
+        backward_stages = plan.transposed.forward
         matrices = [
-            _spectra(part, plan.forward).mT @ _spectra(coming, back)
-            for part, coming in _parts(x, gradient)
+            _spectra(part, plan.forward).mT @ _spectra(grad_part, backward_stages)
+            for part, grad_part in _parts(x, grad_y)
         ]
         return torch.stack(matrices).sum(0) if len(matrices) > 1 else matrices[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, gradient, ctx.plan = inputs
-        ctx.save_for_backward(x, gradient)
+        x, grad_y, ctx.plan = inputs
+        ctx.save_for_backward(x, grad_y)
 
     @staticmethod
-    def backward(ctx: Any, matrices: Tensor) -> tuple[Tensor | None, ...]:
-        x, gradient = ctx.saved_tensors
-        by_x, by_gradient, _ = ctx.needs_input_grad
+    def backward(ctx: Any, grad_grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, grad_y = ctx.saved_tensors
+        needs_x, needs_grad_y, _ = ctx.needs_input_grad
         return (
-            apply(_Conv, gradient, matrices.mT, None, None, ctx.plan.transposed) if by_x else None,
-            apply(_Conv, x, matrices, None, None, ctx.plan) if by_gradient else None,
+            apply(_Conv, grad_y, grad_grad.mT, None, None, ctx.plan.transposed)
+            if needs_x
+            else None,
+            apply(_Conv, x, grad_grad, None, None, ctx.plan) if needs_grad_y else None,
             None,
         )
 
@@ -223,29 +280,32 @@ class _ConvMatrices(Function):
 
 
 def _both_gradients(
-    x: Tensor, gradient: Tensor, back: Tensor, plan: _Plan
+    x: Tensor, grad_y: Tensor, backward_matrices: Tensor, plan: _Plan
 ) -> tuple[Tensor, Tensor]:
-    out, matrices, way = torch.empty_like(x), back.new_zeros(back.mT.shape), plan.transposed
-    for part, coming, result in _parts(x, gradient, out):
-        spectra = _spectra(coming, way.forward)
-        matrices.baddbmm_(_spectra(part, plan.forward).mT, spectra)
-        _multiplied(spectra, back, way, result)
-    return out, matrices
+    """Return the gradients by frames and matrices from the same spectra, without a graph."""
+    transposed = plan.transposed
+    grad_x = torch.empty_like(x)
+    grad_matrices = backward_matrices.new_zeros(backward_matrices.mT.shape)
+    for part, grad_part, result in _parts(x, grad_y, grad_x):
+        spectra = _spectra(grad_part, transposed.forward)
+        grad_matrices.baddbmm_(_spectra(part, plan.forward).mT, spectra)
+        _multiply(spectra, backward_matrices, transposed, result)
+    return grad_x, grad_matrices
 
 
 def _parts(*frames: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    # A few frames at a time, all parts about as large.
-    number = -(-len(frames[0]) // _AT_ONCE)
+    """Yield parts of a few frames each, of about equal size, side by side."""
+    number = -(-len(frames[0]) // _FRAMES_AT_A_TIME)
     return zip(*(each.contiguous().tensor_split(max(1, number)) for each in frames), strict=True)
 
 
 def _spectra(frames: Tensor, stages: Stages) -> Tensor:
-    # [N, H, W, C] -> [F, N, 2 C]
+    """Return the spectra [F, N, 2 C] of frames [N, H, W, C]."""
     return _staged(frames, stages).view(len(frames), -1, 2 * frames.shape[-1]).transpose(0, 1)
 
 
-def _multiplied(spectra: Tensor, matrices: Tensor, plan: _Plan, out: Tensor) -> None:
-    # [F, N, 2 C] times [F, 2 C, 2 D], as frames [N, H, W, D] into `out`.
+def _multiply(spectra: Tensor, matrices: Tensor, plan: _Plan, out: Tensor) -> None:
+    """Write spectra [F, N, 2 C] times matrices [F, 2 C, 2 D], as frames, to `out` [N, H, W, D]."""
     products = out.new_empty((len(out), len(matrices), matrices.shape[-1]))
     torch.bmm(spectra, matrices, out=products.transpose(0, 1))
     _staged(products.view(len(out), -1, out.shape[-1]), plan.inverse, out)

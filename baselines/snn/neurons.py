@@ -1,20 +1,24 @@
-"""The spiking neuron of Stewart and Neftci 2022 (Eq. 4) as pure functions with explicit state, and thin layers of it.
+"""The spiking neuron of Stewart and Neftci (2022, Eq. 4): pure functions with explicit state.
 
-One time step, for incoming spikes S_in and a connection (weights and bias) W:
+One time step, for incoming spikes S_in[t] and a connection (weights and bias) W:
 
     Q[t] = b Q[t-1] + (1-b) g S_in[t]        synaptic current
-    P[t] = a P[t-1] + (1-a) Q[t-1]           membrane's low-pass of it
-    R[t] = c R[t-1] - (1-c) w S[t-1]         refractory pull
+    P[t] = a P[t-1] + (1-a) Q[t-1]           potential: the current, filtered by the membrane
+    R[t] = c R[t-1] - (1-c) w S[t-1]         refractory term
     U[t] = W(P[t]) + R[t],  S[t] = [U[t] > 0]
 
-`neuron_step` is these lines. `neuron_sequence` gives the same for many steps at once and is what networks run: P is a
-linear filter of the incoming spikes, so all steps go through the connection as one batch, and only R is sequential.
-Both are causal with a delay: U[t] depends on spikes before t, never on S_in[t].
+The equations are those of the paper's released code. The paper delays Q by one step more, and has
+no gain g.
 
-Which neurons are connected how, pooling and read-out are for `networks`.
+`neuron_step` is these lines. `neuron_sequence` returns the same for many steps at once, and is what
+networks use: P is a linear filter of the incoming spikes, so all steps go through the connection as
+one batch, and only R is sequential. Both are causal with a delay of one step: U[t] depends on
+spikes before t, never on S_in[t].
+
+Sequences are [T, ...], states [...]. Connections, pooling and read-out are left to `networks`.
 """
 
-from __future__ import annotations
+# Not postponed by `from __future__`: pdoc cannot resolve string annotations of a NamedTuple.
 
 import math
 from collections.abc import Callable
@@ -28,27 +32,41 @@ from baselines.snn.autograd import refractory, spike, synapse
 from baselines.snn.recurrence import Surrogate
 
 Connection = Callable[[Tensor], Tensor]
+"""Potentials P [T, ...] -> the drive W(P) [T, ...] of the neurons."""
 
 
 def _heaviside(u: Tensor, out: Tensor) -> Tensor:
+    """Write [u > 0] to `out` and return it."""
     return torch.gt(u, 0, out=out)
 
 
 def _fast_slope(u: Tensor) -> Tensor:
+    """Return 1 / (10 |u| + 1)^2."""
     return u.abs().mul_(10).add_(1).pow_(-2)
 
 
 def _fast_curvature(u: Tensor) -> Tensor:
+    """Return -20 sign(u) / (10 |u| + 1)^3, the derivative of `_fast_slope`."""
     return u.abs().mul_(10).add_(1).pow_(-3).mul_(u.sign()).mul_(-20)
 
 
 FAST_SIGMOID = Surrogate(_heaviside, _fast_slope, _fast_curvature, steepness=10.0)
-"""The threshold at zero with the slope 1 / (10 |u| + 1)^2 (Zenke and Ganguli 2018, SuperSpike)."""
+"""The threshold at zero with the slope 1 / (10 |u| + 1)^2 (SuperSpike, Zenke and Ganguli 2018)."""
 
 
 @dataclass(frozen=True)
 class Neuron:
-    """The constants of a population; decays are per time step of `step` milliseconds."""
+    """The constants of a population of neurons; decays are per time step.
+
+    Attributes:
+        membrane_decay: a, the decay of the potential P.
+        synapse_decay: b, the decay of the current Q.
+        refractory_decay: c, the decay of the refractory term R.
+        refractory_weight: w, the size of the refractory term.
+        gain: g, the gain of the synapses.
+        step: Length of a time step, in milliseconds.
+        surrogate: The threshold and its surrogate derivative.
+    """
 
     membrane_decay: float = 0.95
     synapse_decay: float = 0.90
@@ -60,21 +78,25 @@ class Neuron:
 
     @property
     def membrane_tau(self) -> float:
-        """Milliseconds in which P falls to 1/e: 19.5 with the default decay."""
+        """Time constant of P in milliseconds; 19.5 with the default decay."""
         return -self.step / math.log(self.membrane_decay)
 
     @property
     def synapse_tau(self) -> float:
-        """Milliseconds in which Q falls to 1/e: 9.5 with the default decay."""
+        """Time constant of Q in milliseconds; 9.5 with the default decay."""
         return -self.step / math.log(self.synapse_decay)
 
     @property
     def refractory_tau(self) -> float:
-        """Milliseconds in which R falls to 1/e: 2.3 with the default decay."""
+        """Time constant of R in milliseconds; 2.3 with the default decay."""
         return -self.step / math.log(self.refractory_decay)
 
-    def stretched(self, factor: int) -> Neuron:
-        """The same time constants at steps `factor` times as long."""
+    def stretched(self, factor: int) -> "Neuron":
+        """Return the neuron with longer time steps and the same time constants in milliseconds.
+
+        Args:
+            factor: Length of the new time step, in old ones.
+        """
         return replace(
             self,
             membrane_decay=self.membrane_decay**factor,
@@ -85,11 +107,14 @@ class Neuron:
 
 
 class NeuronState(NamedTuple):
-    """What a layer remembers between time steps.
+    """The state of a layer between time steps.
 
-    current: Q after the last step, shaped as one step of incoming spikes.
-    potential: P of the step to come (it depends on nothing later), the same shape.
-    trace: the low-pass of the layer's own spikes, -R / w of the step to come, shaped as one step of membranes.
+    Attributes:
+        current: Q after the last step, in the shape of one step of incoming spikes.
+        potential: P of the next step, in the same shape; it does not depend on the next step's
+            spikes.
+        trace: -R / w of the next step, a low-pass of the layer's own spikes, in the shape of one
+            step of membranes.
     """
 
     current: Tensor
@@ -100,9 +125,13 @@ class NeuronState(NamedTuple):
 def neuron_step(
     spikes: Tensor, state: NeuronState | None, connection: Connection, neuron: Neuron
 ) -> tuple[Tensor, NeuronState]:
-    """One time step of incoming spikes (or event counts): the membranes U, and the state for the next step.
+    """Run one time step; return the membranes U and the state for the next step.
 
-    `connection` maps potentials, shaped as `spikes`, to membranes. `None` is the state at rest.
+    Args:
+        spikes: Incoming spikes or event counts of the step.
+        state: The state before the step; None is the state at rest.
+        connection: Maps potentials, shaped as `spikes`, to membranes.
+        neuron: The constants.
     """
     q, p = (torch.zeros_like(spikes),) * 2 if state is None else state[:2]
     drive = connection(p)
@@ -119,34 +148,46 @@ def neuron_step(
 def neuron_sequence(
     spikes: Tensor, state: NeuronState | None, connection: Connection, neuron: Neuron
 ) -> tuple[Tensor, NeuronState]:
-    """`neuron_step` over `spikes` [T, ...]: the membranes U [T, ...], and the state after the last step.
+    """Run `neuron_step` over a sequence; return the membranes U [T, ...] and the last state.
 
-    `connection` maps potentials of many steps [T, ...] to membranes [T, ...].
+    Args:
+        spikes: Incoming spikes or event counts [T, ...].
+        state: The state before the first step; None is the state at rest.
+        connection: Maps potentials [T, ...] of many steps to membranes [T, ...].
+        neuron: The constants.
     """
     potentials, current = _synapse(spikes, state, neuron)
-    u, trace = _refract(connection(potentials[:-1]), state, neuron)
+    u, trace = _refractory(connection(potentials[:-1]), state, neuron)
     return u, NeuronState(current, potentials[-1], trace)
 
 
 def membranes_ahead(
     spikes: Tensor, state: NeuronState | None, connection: Connection, neuron: Neuron
 ) -> Tensor:
-    """The membranes U [T + 1, ...] of the steps of `spikes` [T, ...] and of the step after, which they decide already.
+    """Return the membranes U [T + 1, ...] of T steps and the next.
 
-    The end of a sequence: what the last spikes would do later is not computed.
+    The next step's membranes depend only on past spikes.
+
+    Args:
+        spikes: Incoming spikes or event counts [T, ...].
+        state: The state before the first step; None is the state at rest.
+        connection: Maps potentials [T + 1, ...] to membranes [T + 1, ...].
+        neuron: The constants.
     """
     potentials, _ = _synapse(spikes, state, neuron)
-    return _refract(connection(potentials), state, neuron)[0]
+    return _refractory(connection(potentials), state, neuron)[0]
 
 
 def _synapse(spikes: Tensor, state: NeuronState | None, neuron: Neuron) -> tuple[Tensor, Tensor]:
+    """Return the potentials [T + 1, ...] of all steps and the next, and the last current."""
     current, potential = (torch.zeros_like(spikes[0]),) * 2 if state is None else state[:2]
     return synapse(
         spikes, current, potential, neuron.synapse_decay, neuron.membrane_decay, neuron.gain
     )
 
 
-def _refract(drive: Tensor, state: NeuronState | None, neuron: Neuron) -> tuple[Tensor, Tensor]:
+def _refractory(drive: Tensor, state: NeuronState | None, neuron: Neuron) -> tuple[Tensor, Tensor]:
+    """Return the membranes [T, ...] of a drive [T, ...] and the last trace; overwrite the drive."""
     trace = torch.zeros_like(drive[0]) if state is None else state.trace
     return refractory(
         drive, trace, neuron.refractory_decay, neuron.refractory_weight, neuron.surrogate

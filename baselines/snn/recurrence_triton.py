@@ -1,10 +1,14 @@
-"""The functions of `recurrence` as one GPU kernel each, which runs all steps of a neuron in a thread.
+"""The functions of `recurrence` as one GPU kernel each.
 
-Operation by operation, every time step would be several launches, which take a GPU longer than the arithmetic. Values agree
-with the loops up to rounding. The threshold is the surrogate's that says its `steepness`. Written in Triton, which comes with
-torch's builds for GPUs and not with others; only `functional` imports this, for float32 and float64 on a GPU.
+A thread runs all time steps of its neurons. As separate operations, each time step would take
+several kernel launches, which last longer than the arithmetic. Values agree with the loops of
+`recurrence` up to rounding. Supported are float32 and float64, and surrogates with `steepness` set;
+`autograd.recurrence_for` takes the loops otherwise.
 
-Constants reach a kernel in memory, as a scalar argument would be cut to float32.
+Triton comes with torch's builds for GPUs and not with others, so only `autograd` imports this
+module, and only on a GPU.
+
+Constants reach a kernel in memory: a scalar argument would be rounded to float32.
 """
 
 from __future__ import annotations
@@ -17,14 +21,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from baselines.inference_mode import leaves_inference_mode
 from baselines.snn.recurrence import Surrogate
 
-_NEURONS = 256  # of a block: two for each thread of the four warps that Triton gives it
+_NEURONS = 256  # per block: two per thread, as Triton runs four warps of 32 threads by default
 
 
 def synapse(
     spikes: Tensor, current: Tensor, potential: Tensor, b: float, a: float, gain: float
 ) -> tuple[Tensor, Tensor]:
+    """Filter incoming spikes twice; see `recurrence.synapse`."""
     out, last = spikes.new_empty((len(spikes) + 1, *spikes.shape[1:])), _like(current)
     constants = (b, (1 - b) * gain, a, 1 - a)
     _launch(_synapse, len(spikes), last, spikes, current, potential, constants, out)
@@ -32,75 +38,106 @@ def synapse(
 
 
 def synapse_adjoint(
-    by_potentials: Tensor, by_last: Tensor, b: float, a: float, gain: float
+    grad_potentials: Tensor, grad_last: Tensor, b: float, a: float, gain: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    by_spikes, by_current, by_potential = _like(by_potentials[1:]), _like(by_last), _like(by_last)
+    """Return the gradients of `synapse`; see `recurrence.synapse_adjoint`."""
+    grad_spikes = _like(grad_potentials[1:])
+    grad_current, grad_potential = _like(grad_last), _like(grad_last)
     constants = (b, (1 - b) * gain, a, 1 - a)
     _launch(
-        _synapse_adjoint, len(by_spikes), by_current, by_potentials, by_last, constants, by_spikes, by_potential
-    )  # fmt: skip
-    return by_spikes, by_current, by_potential
+        _synapse_adjoint,
+        len(grad_spikes),
+        grad_current,
+        grad_potentials,
+        grad_last,
+        constants,
+        grad_spikes,
+        grad_potential,
+    )
+    return grad_spikes, grad_current, grad_potential
 
 
 def refractory(
     v: Tensor, trace: Tensor, decay: float, weight: float, surrogate: Surrogate
 ) -> tuple[Tensor, Tensor]:
+    """Subtract each neuron's own recent spikes from its drive; see `recurrence.refractory`."""
     u, last = v.contiguous(), _like(trace)
     _launch(_refractory, len(u), last, u, trace, (decay, weight))
     return u, last
 
 
 def refractory_adjoint(
-    by_u: Tensor, by_last: Tensor, u: Tensor, decay: float, weight: float, surrogate: Surrogate
+    grad_u: Tensor, grad_last: Tensor, u: Tensor, decay: float, weight: float, surrogate: Surrogate
 ) -> tuple[Tensor, Tensor]:
-    by_v, by_trace = _like(by_u), _like(by_last)
+    """Return the gradients of `refractory`; see `recurrence.refractory_adjoint`."""
+    grad_v, grad_trace = _like(grad_u), _like(grad_last)
     _launch(
         _refractory_adjoint,
         len(u),
-        by_trace,
-        by_u,
-        by_last,
+        grad_trace,
+        grad_u,
+        grad_last,
         u,
         (decay, weight, _steepness(surrogate)),
-        by_v,
+        grad_v,
     )
-    return by_v, by_trace
+    return grad_v, grad_trace
 
 
 def refractory_second(
-    by_by_v: Tensor,
-    by_by_trace: Tensor,
-    by_last: Tensor,
+    grad_grad_v: Tensor,
+    grad_grad_trace: Tensor,
+    grad_last: Tensor,
     u: Tensor,
-    by_v: Tensor,
+    grad_v: Tensor,
     decay: float,
     weight: float,
     surrogate: Surrogate,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    by_by_u, by_by_last, by_u = _like(by_by_v), _like(by_last), _like(u)
+    """Return the gradients of `refractory_adjoint`; see `recurrence.refractory_second`."""
+    grad_grad_u, grad_grad_last, grad_u = _like(grad_grad_v), _like(grad_last), _like(u)
     constants = (decay, weight, _steepness(surrogate))
     _launch(
-        _refractory_second, len(u), by_by_last, by_by_v, by_by_trace, by_last, u, by_v, constants, by_by_u, by_u
-    )  # fmt: skip
-    return by_by_u, by_by_last, by_u
+        _refractory_second,
+        len(u),
+        grad_grad_last,
+        grad_grad_v,
+        grad_grad_trace,
+        grad_last,
+        u,
+        grad_v,
+        constants,
+        grad_grad_u,
+        grad_u,
+    )
+    return grad_grad_u, grad_grad_last, grad_u
 
 
 def _steepness(surrogate: Surrogate) -> float:
-    assert surrogate.steepness is not None, "`functional` keeps others away"
+    """Return the steepness of a surrogate."""
+    assert surrogate.steepness is not None, "`autograd.recurrence_for` takes the loops for it"
     return surrogate.steepness
 
 
 def _like(x: Tensor) -> Tensor:
+    """Return an uninitialized contiguous tensor with the shape, dtype and device of `x`."""
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
 def _launch(kernel: Any, steps: int, state: Tensor, *arguments: Tensor | tuple[float, ...]) -> None:
-    # Every kernel writes a state [...] beside what else it is given; a neuron for each of the state's cells.
+    """Launch a kernel with a neuron per element of `state`.
+
+    Args:
+        kernel: The Triton kernel.
+        steps: Number of time steps.
+        state: Output state [...], which the kernel writes; its argument follows the others.
+        arguments: The other arguments: inputs, outputs, and constants as a tuple.
+    """
     tensors = [
-        _constants(each, state.dtype, state.device)
-        if isinstance(each, tuple)
-        else each.contiguous()
-        for each in arguments
+        _constants(argument, state.dtype, state.device)
+        if isinstance(argument, tuple)
+        else argument.contiguous()
+        for argument in arguments
     ]
     neurons = state.numel()
     if neurons:
@@ -111,7 +148,9 @@ def _launch(kernel: Any, steps: int, state: Tensor, *arguments: Tensor | tuple[f
 
 
 @cache
+@leaves_inference_mode
 def _constants(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return constants as a tensor on the device."""
     return torch.tensor(values, dtype=dtype, device=device)
 
 
@@ -119,122 +158,130 @@ def _constants(values: tuple[float, ...], dtype: torch.dtype, device: torch.devi
 def _synapse(  # type: ignore[no-untyped-def]
     spikes, current, potential, constants, out, last, steps, neurons, BLOCK: tl.constexpr
 ):
+    """Kernel of `synapse`."""
     n = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    there = n < neurons
+    mask = n < neurons
     keep_q, take_q = tl.load(constants), tl.load(constants + 1)
     keep_p, take_p = tl.load(constants + 2), tl.load(constants + 3)
-    q, p = tl.load(current + n, mask=there), tl.load(potential + n, mask=there)
-    tl.store(out + n, p, mask=there)
+    q, p = tl.load(current + n, mask=mask), tl.load(potential + n, mask=mask)
+    tl.store(out + n, p, mask=mask)
     at = n
     for _ in range(steps):
-        q = keep_q * q + take_q * tl.load(spikes + at, mask=there)
+        q = keep_q * q + take_q * tl.load(spikes + at, mask=mask)
         p = keep_p * p + take_p * q
         at += neurons
-        tl.store(out + at, p, mask=there)
-    tl.store(last + n, q, mask=there)
+        tl.store(out + at, p, mask=mask)
+    tl.store(last + n, q, mask=mask)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _synapse_adjoint(  # type: ignore[no-untyped-def]
-    by_potentials,
-    by_last,
+    grad_potentials,
+    grad_last,
     constants,
-    by_spikes,
-    by_potential,
-    by_current,
+    grad_spikes,
+    grad_potential,
+    grad_current,
     steps,
     neurons,
     BLOCK: tl.constexpr,
 ):
+    """Kernel of `synapse_adjoint`."""
     n = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    there = n < neurons
+    mask = n < neurons
     keep_q, take_q = tl.load(constants), tl.load(constants + 1)
     keep_p, take_p = tl.load(constants + 2), tl.load(constants + 3)
-    q = tl.load(by_last + n, mask=there)
+    q = tl.load(grad_last + n, mask=mask)
     p = q * 0
     at = n + tl.cast(steps, tl.int64) * neurons
     for _ in range(steps):
-        p = keep_p * p + tl.load(by_potentials + at, mask=there)
+        p = keep_p * p + tl.load(grad_potentials + at, mask=mask)
         q += take_p * p
         at -= neurons
-        tl.store(by_spikes + at, take_q * q, mask=there)
+        tl.store(grad_spikes + at, take_q * q, mask=mask)
         q *= keep_q
-    tl.store(by_current + n, q, mask=there)
-    tl.store(by_potential + n, keep_p * p + tl.load(by_potentials + n, mask=there), mask=there)
+    tl.store(grad_current + n, q, mask=mask)
+    tl.store(grad_potential + n, keep_p * p + tl.load(grad_potentials + n, mask=mask), mask=mask)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _refractory(  # type: ignore[no-untyped-def]
     u, trace, constants, last, steps, neurons, BLOCK: tl.constexpr
 ):
+    """Kernel of `refractory`; `u` holds the drive and is overwritten with the membranes."""
     n = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    there = n < neurons
+    mask = n < neurons
     decay, weight = tl.load(constants), tl.load(constants + 1)
-    r = tl.load(trace + n, mask=there)
+    r = tl.load(trace + n, mask=mask)
     at = n
     for _ in range(steps):
-        membrane = tl.load(u + at, mask=there) - weight * r
-        tl.store(u + at, membrane, mask=there)
+        membrane = tl.load(u + at, mask=mask) - weight * r
+        tl.store(u + at, membrane, mask=mask)
         r += (1 - decay) * ((membrane > 0).to(r.dtype) - r)
         at += neurons
-    tl.store(last + n, r, mask=there)
+    tl.store(last + n, r, mask=mask)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _refractory_adjoint(  # type: ignore[no-untyped-def]
-    by_u, by_last, u, constants, by_v, by_trace, steps, neurons, BLOCK: tl.constexpr
+    grad_u, grad_last, u, constants, grad_v, grad_trace, steps, neurons, BLOCK: tl.constexpr
 ):
+    """Kernel of `refractory_adjoint`."""
     n = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    there = n < neurons
+    mask = n < neurons
     decay, weight, steepness = tl.load(constants), tl.load(constants + 1), tl.load(constants + 2)
-    r = tl.load(by_last + n, mask=there)
+    r = tl.load(grad_last + n, mask=mask)
     at = n + tl.cast(steps, tl.int64) * neurons
     for _ in range(steps):
         at -= neurons
-        reach = steepness * tl.abs(tl.load(u + at, mask=there)) + 1
-        total = tl.load(by_u + at, mask=there) + (1 - decay) * r / (reach * reach)
-        tl.store(by_v + at, total, mask=there)
+        reach = steepness * tl.abs(tl.load(u + at, mask=mask)) + 1
+        total = tl.load(grad_u + at, mask=mask) + (1 - decay) * r / (reach * reach)
+        tl.store(grad_v + at, total, mask=mask)
         r = decay * r - weight * total
-    tl.store(by_trace + n, r, mask=there)
+    tl.store(grad_trace + n, r, mask=mask)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _refractory_second(  # type: ignore[no-untyped-def]
-    by_by_v,
-    by_by_trace,
-    by_last,
+    grad_grad_v,
+    grad_grad_trace,
+    grad_last,
     u,
-    by_v,
+    grad_v,
     constants,
-    by_by_u,
-    by_u,
-    by_by_last,
+    grad_grad_u,
+    grad_u,
+    grad_grad_last,
     steps,
     neurons,
     BLOCK: tl.constexpr,
 ):
+    """Kernel of `refractory_second`."""
     n = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    there = n < neurons
+    mask = n < neurons
     decay, weight, steepness = tl.load(constants), tl.load(constants + 1), tl.load(constants + 2)
-    # Backwards once more: what the adjoint's trace was at each step waits where by_u will be.
-    r = tl.load(by_last + n, mask=there)
+    # Backwards once more: until its turn comes, each step of grad_u holds the adjoint's trace of
+    # that step.
+    r = tl.load(grad_last + n, mask=mask)
     at = n + tl.cast(steps, tl.int64) * neurons
     for _ in range(steps):
         at -= neurons
-        tl.store(by_u + at, r, mask=there)
-        r = decay * r - weight * tl.load(by_v + at, mask=there)
+        tl.store(grad_u + at, r, mask=mask)
+        r = decay * r - weight * tl.load(grad_v + at, mask=mask)
     tl.debug_barrier()
-    tangent = tl.load(by_by_trace + n, mask=there)
+    tangent = tl.load(grad_grad_trace + n, mask=mask)
     for _ in range(steps):
-        membrane = tl.load(u + at, mask=there)
+        membrane = tl.load(u + at, mask=mask)
         reach = steepness * tl.abs(membrane) + 1
-        total = tl.load(by_by_v + at, mask=there) - weight * tangent
-        tl.store(by_by_u + at, total, mask=there)
+        total = tl.load(grad_grad_v + at, mask=mask) - weight * tangent
+        tl.store(grad_grad_u + at, total, mask=mask)
         tangent = decay * tangent + (1 - decay) * total / (reach * reach)
         sign = (membrane > 0).to(total.dtype) - (membrane < 0).to(total.dtype)
         curvature = -2 * steepness * sign / (reach * reach * reach)
         tl.store(
-            by_u + at, tl.load(by_u + at, mask=there) * total * curvature * (1 - decay), mask=there
+            grad_u + at,
+            tl.load(grad_u + at, mask=mask) * total * curvature * (1 - decay),
+            mask=mask,
         )
         at += neurons
-    tl.store(by_by_last + n, tangent, mask=there)
+    tl.store(grad_grad_last + n, tangent, mask=mask)

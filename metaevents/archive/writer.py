@@ -1,34 +1,26 @@
-"""The HDF5 archive: all recordings of a source in flat columns, written whole or not at all.
+"""Writing an archive: reading a source in parallel and appending its recordings to flat columns.
 
-Layout (format version 1), readable with plain h5py; `n` recordings, `m` events in the window:
-
-    user block            512 bytes of ASCII: format, length of the HDF5 part and its SHA-256
-    /recordings/id        [n] bytes    official folder and number, in sorted order of (folder, label, number)
-    /recordings/label     [n] uint8    index into the attribute `labels`
-    /recordings/partition [n] uint8    index into the attribute `partitions`
-    /recordings/number    [n] int32    official number
-    /recordings/position  [n] int32    place among the files of its label and folder, bad files included
-    /recordings/files     [n] int32    how many files that label and folder has
-    /recordings/digest    [n, 16] uint8  BLAKE2b of the recording's events
-    /events/offset        [n + 1] int64  recording i holds events offset[i] .. offset[i + 1]
-    /events/dt            [m] uint32   microseconds since the event before; since the recording's start for its first
-    /events/x, /events/y  [m] uint8 or uint16, upright pixels at sensor resolution
-    /events/p             [m] uint8    1 is ON
-
-Events are those of the window, without loss. What classes and episodes are made of them is left to `metaevents.datasets`.
+The file is complete or absent: it is made under a temporary name and renamed. The layout is in
+`metaevents.archive.format`. Which recording trains, validates or tests is decided by the partition
+rule that the caller gives.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
+import operator
 import os
+import pickle
+import sys
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import compress, groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,19 +29,26 @@ import numpy as np
 from metaevents._version import __version__
 from metaevents.archive.format import (
     CHUNK,
+    DEFLATE_LEVEL,
     DIGEST_BYTES,
     FORMAT,
-    FORMAT_VERSION,
-    RECORDING_COLUMNS,
-    USER_BLOCK,
+    MAX_ID_BYTES,
+    MAX_LABELS,
+    MAX_SENSOR_SIDE,
+    MAX_WINDOW_US,
     contents_digest,
     event_digest,
-    pixel_dtype,
+    event_dtypes,
+    format_version,
+    recording_dtypes,
     seal,
 )
-from metaevents.errors import MissingError, UsageError
-from metaevents.events import EVENT_DTYPE, window
-from metaevents.sources.base import RecordingRef, Source
+from metaevents.archive.hdf5 import OutputFile, open_to_write, storage_errors
+from metaevents.arguments import whole_number
+from metaevents.errors import MissingError, RecordingError, UsageError
+from metaevents.events import EVENT_DTYPE, Events, window
+from metaevents.files import PathLike, atomic_file, exclusive_lock, progress_bar, user_path
+from metaevents.sources.base import RecordingRef, Source, require_microseconds
 from metaevents.specs import PARTITIONS, PartitionRule
 
 if TYPE_CHECKING:
@@ -59,9 +58,14 @@ logger = logging.getLogger(__name__)
 
 _BATCH = 64  # recordings that a worker reads at a time
 
+_UNITS = (
+    "t and dt: microseconds; x to the right and y downwards in pixels of the upright image; "
+    "p: 1 is ON"
+)
+
 _COMPRESSION: Mapping[str, Any] = {
     "compression": "gzip",
-    "compression_opts": 4,
+    "compression_opts": DEFLATE_LEVEL,
     "shuffle": True,
     "fletcher32": False,
 }
@@ -69,14 +73,15 @@ _COMPRESSION: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class ArchiveHeader:
-    """What an archive says about itself beside its recordings.
+    """What an archive states beside its recordings.
 
     Attributes:
-        dataset: the composed dataset that it was made for.
-        protocol_version: of that dataset; 0 for a composition of a user's own.
-        window_us: microseconds kept from each recording's first event.
-        license, citation: of the recordings.
-        fingerprint: gives the dataset's fingerprint from the digest of the contents.
+        dataset: Name of the composed dataset that the archive is made for.
+        protocol_version: Version of that dataset's rules; 0 for a user's own composition.
+        window_us: Microseconds kept from each recording's first event.
+        license: License of the recordings.
+        citation: Citation of the recordings.
+        fingerprint: Function from the digest of the contents to the dataset's fingerprint.
     """
 
     dataset: str
@@ -89,6 +94,8 @@ class ArchiveHeader:
 
 @dataclass(frozen=True)
 class _Row:
+    """One recording of the source, with its place among its label's files and its partition."""
+
     ref: RecordingRef
     position: int
     files: int
@@ -97,7 +104,15 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Recordings as a worker hands them over: those kept, their columns one after another, and the repairs met."""
+    """Recordings that one worker has read.
+
+    Attributes:
+        kept: [recordings] bool; False for a recording without events, which is left out.
+        lengths: [kept recordings] int64, number of events.
+        digests: [kept recordings, 16] uint8.
+        columns: The event columns, all kept recordings one after another.
+        repairs: Repair counts of all recordings.
+    """
 
     kept: np.ndarray
     lengths: np.ndarray
@@ -108,77 +123,160 @@ class _Batch:
 
 def build(
     source: Source,
-    path: str | os.PathLike[str],
+    path: PathLike,
     header: ArchiveHeader,
     partition: PartitionRule,
     *,
     jobs: int = 1,
     force: bool = False,
+    exist_ok: bool = False,
     progress: bool | None = None,
 ) -> Path:
     """Write all recordings of a source into one archive.
 
-    The file is written under another name and renamed when it is complete and on disk; a build that was killed leaves nothing
-    under the final name, and the next one starts over. The bytes do not depend on `jobs` or on the order of files.
+    The file is written under a temporary name and renamed when it is complete and flushed to disk.
+    A build that was killed leaves nothing under the final name, and the next one starts over. The
+    bytes depend neither on `jobs` nor on the order of files.
 
     Args:
-        path: the archive; its folder is created.
-        partition: says for every recording whether it trains, validates or tests.
-        jobs: processes that read; memory stays below 1 GiB however many recordings there are.
-        force: replace an archive that is already there.
-        progress: a progress bar; None shows it on a terminal.
+        source: The recordings.
+        path: The archive; its folder is created. A symbolic link stays, and the file that it names
+            is made or replaced.
+        header: What the archive states beside its recordings.
+        partition: Decides for every recording whether it trains, validates or tests.
+        jobs: Number of reading processes. Memory stays below 1 GiB for any number of recordings.
+        force: Replace an existing archive.
+        exist_ok: Leave an existing archive as it is, also one that another process finishes while
+            this one waits. So several processes may ask for the same archive.
+        progress: Whether to show a progress bar; None shows it on a terminal.
+
+    Returns:
+        The absolute path of the archive.
 
     Raises:
-        UsageError: `path` exists and `force` is not given; jobs below 1; a partition rule that returns something else.
-        MissingError: the source has no recordings.
-        RecordingError: a file that does not have the documented form.
+        UsageError: `path` exists and neither `force` nor `exist_ok` is set; a number, name or id
+            does not fit the format; the partition rule returns anything but a partition; or the
+            reading processes cannot work.
+        MissingError: The source has no recordings.
+        RecordingError: A file does not have the documented form, or the source returns other events
+            than `Source.read` promises.
+        StorageError: The archive cannot be written, as on a full disk.
     """
-    from filelock import FileLock
-
-    path = Path(path).expanduser()
-    if jobs < 1:
-        raise UsageError(f"jobs={jobs}; give at least 1")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
+    path = user_path(path).absolute()
+    jobs = whole_number("jobs", jobs, least=1)
+    if path.exists() and exist_ok and not force:
+        return path
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is no file, expected the name of an archive; give another name")
+    if jobs > 1:
+        _require_main(source)
+    waiting = f"another process is building {path}; waiting for it"
+    with exclusive_lock(path, waiting=waiting):
         if path.exists() and not force:
+            if exist_ok:
+                return path
             raise UsageError(
-                f"{path} exists and was left as it is; pass --force (force=True) to replace it"
+                f"{path} exists and was not changed; pass --force (force=True) to replace it"
             )
-        rows = _rows(source, partition)
-        temporary = path.with_name(f".{path.name}.part")
-        try:
+        _check_header(source, header)
+        rows = _list_rows(source, partition)
+        with atomic_file(path) as temporary:
             _write(source, rows, temporary, header, jobs, progress)
-            seal(temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            with storage_errors(temporary):
+                seal(temporary, format_version(len(source.labels)))
     return path
 
 
-def _rows(source: Source, rule: PartitionRule) -> list[_Row]:
-    """Every recording of the source in canonical order, with its place and partition."""
+def _check_header(source: Source, header: ArchiveHeader) -> None:
+    """Check that what the archive states fits the format's fields."""
+    whole_number("window_us", header.window_us, least=1, most=MAX_WINDOW_US)
+    for name, side in zip(("width", "height"), source.sensor_size, strict=True):
+        whole_number(f"{name} of the sensor", side, least=1, most=MAX_SENSOR_SIDE)
+    labels = list(source.labels)
+    if len(labels) > MAX_LABELS:
+        raise UsageError(
+            f"source {source.name} has {len(labels):,} labels, an archive holds at most "
+            f"{MAX_LABELS:,}; leave some out"
+        )
+    if len(set(labels)) != len(labels):
+        raise UsageError(f"source {source.name} gives a label twice; labels must differ")
+    texts = {
+        "name of the dataset": header.dataset,
+        "name of the source": source.name,
+        "license": header.license,
+        "citation": header.citation,
+    }
+    for what, text in texts.items():
+        _require_text(what, text)
+    for label in labels:
+        _require_text("label", label, MAX_ID_BYTES)
+
+
+def _require_text(what: str, text: object, most: int | None = None) -> None:
+    """Check that a text can be stored: in UTF-8, without null characters, in `most` bytes."""
+    try:
+        if not isinstance(text, str):
+            raise ValueError(f"it is a {type(text).__name__}")
+        if "\0" in text:
+            raise ValueError("it has a null character")
+        if most is not None and len(text.encode()) > most:
+            raise ValueError(f"it has more than {most:,} bytes")
+        text.encode()
+    except ValueError as error:
+        shown = ascii(text)
+        raise UsageError(
+            f"{what} {shown[:60]} cannot be stored ({error}); give another one"
+        ) from error
+
+
+def _list_rows(source: Source, rule: PartitionRule) -> list[_Row]:
+    """Return every recording of the source in the archive's order, with its place and partition."""
 
     def group(ref: RecordingRef) -> tuple[str, str]:
         return ref.folder, ref.label
 
     rows = []
-    refs = sorted(source.recordings(), key=lambda ref: (*group(ref), ref.number, ref.id))
+    listed = list(source.recordings())
+    _check_refs(source, listed)
+    refs = sorted(listed, key=lambda ref: (*group(ref), ref.number, ref.id))
     for _, members in groupby(refs, key=group):
-        together = list(members)
-        for position, ref in enumerate(together):
-            name = rule(ref, position, len(together))
+        label_refs = list(members)
+        for position, ref in enumerate(label_refs):
+            name = rule(ref, position, len(label_refs))
             if name not in PARTITIONS:
                 raise UsageError(
-                    f"the partition rule gave {name!r} for {ref.id}; return one of {', '.join(PARTITIONS)}"
+                    f"the partition rule returned {name!r} for {ref.id}; "
+                    f"return one of {', '.join(PARTITIONS)}"
                 )
-            rows.append(_Row(ref, position, len(together), PARTITIONS.index(name)))
+            rows.append(_Row(ref, position, len(label_refs), PARTITIONS.index(name)))
     if not rows:
         raise MissingError(f"source {source.name} has no recordings; download them first")
-    if len({row.ref.id for row in rows}) != len(rows):
+    return rows
+
+
+def _check_refs(source: Source, refs: Sequence[RecordingRef]) -> None:
+    """Check that every recording's id, label and number fit the columns of the archive."""
+    if len({ref.id for ref in refs}) != len(refs):
         raise UsageError(
             f"source {source.name} gives one id to several recordings; ids must differ"
         )
-    return rows
+    labels = set(source.labels)
+    for ref in refs:
+        _require_text("the id", ref.id, MAX_ID_BYTES)
+        if ref.label not in labels:
+            raise UsageError(
+                f"source {source.name} gives the label {ref.label!r} to {ref.id}, which is none of "
+                "its labels; correct the source"
+            )
+        try:
+            number = operator.index(ref.number)
+        except TypeError:
+            number = 1 << 31
+        if not -(1 << 31) <= number < 1 << 31:
+            raise UsageError(
+                f"recording {ref.id} has the number {ref.number!r}, expected a whole number of 32 "
+                "bits; correct the source"
+            )
 
 
 def _write(
@@ -189,30 +287,15 @@ def _write(
     jobs: int,
     progress: bool | None,
 ) -> None:
-    import h5py
-    from tqdm import tqdm
-
-    width, height = source.sensor_size
-    dtypes = {"dt": "u4", "x": pixel_dtype(width), "y": pixel_dtype(height), "p": "u1"}
+    """Write the HDF5 file, without its seal."""
     kept, lengths, digests, repairs = [], [], [], Counter[str]()
     with (
-        h5py.File(path, "w", userblock_size=USER_BLOCK, libver=("earliest", "v110")) as file,
-        tqdm(
-            total=len(rows),
-            unit="rec",
-            desc=path.name.strip("."),
-            disable=None if progress is None else not progress,
-        ) as bar,
+        open_to_write(path) as output,
+        progress_bar(path.name.strip("."), len(rows), "rec", progress) as bar,
     ):
+        file = output.hdf5
         events = file.create_group("events")
-        columns = {
-            name: _Appender(
-                events.create_dataset(
-                    name, (0,), dtype, maxshape=(None,), chunks=(CHUNK,), **_COMPRESSION
-                )
-            )
-            for name, dtype in dtypes.items()
-        }
+        columns = _create_event_columns(output, events, source.sensor_size)
         for batch in _read_all(source, rows, header.window_us, jobs):
             for name, column in batch.columns.items():
                 columns[name].append(column)
@@ -223,49 +306,75 @@ def _write(
             bar.update(len(batch.kept))
         for appender in columns.values():
             appender.flush()
-        mask = np.concatenate(kept)
-        stay = [row for row, keep in zip(rows, mask, strict=True) if keep]
-        if not stay:
+        kept_rows = [row for row, keep in zip(rows, np.concatenate(kept), strict=True) if keep]
+        if not kept_rows:
             raise MissingError(
                 f"source {source.name} has only empty recordings; download them again"
             )
         digest = np.concatenate(digests)
-        table = _table(source, stay)
-        recordings = file.create_group("recordings")
-        for name, values in (*table.items(), ("digest", digest)):
-            recordings.create_dataset(name, data=values, **_COMPRESSION)
+        table = _recording_table(source, kept_rows)
         offset = np.concatenate([[0], np.cumsum(np.concatenate(lengths), dtype=np.int64)])
-        events.create_dataset("offset", data=offset, **_COMPRESSION)
         contents = contents_digest(table, digest, source.labels)
-        file.attrs.update(
-            format=FORMAT,
-            format_version=FORMAT_VERSION,
-            dataset=header.dataset,
-            protocol_version=header.protocol_version,
-            source=source.name,
-            labels=list(source.labels),
-            partitions=list(PARTITIONS),
-            sensor_size=list(source.sensor_size),
-            window_us=header.window_us,
-            units="t and dt: microseconds; x to the right and y downwards in pixels of the upright image; p: 1 is ON",
-            licence=header.license,
-            citation=header.citation,
-            creator=f"metaevents {__version__}",
-            recordings=len(stay),
-            events=int(offset[-1]),
-            contents=contents,
-            fingerprint=header.fingerprint(contents),
-            dirt=json.dumps(dict(sorted(repairs.items()))),
+        attributes = {
+            "format": FORMAT,
+            "format_version": format_version(len(source.labels)),
+            "dataset": header.dataset,
+            "protocol_version": header.protocol_version,
+            "source": source.name,
+            "labels": list(source.labels),
+            "partitions": list(PARTITIONS),
+            "sensor_size": list(source.sensor_size),
+            "window_us": header.window_us,
+            "units": _UNITS,
+            "licence": header.license,
+            "citation": header.citation,
+            "creator": f"metaevents {__version__}",
+            "recordings": len(kept_rows),
+            "events": int(offset[-1]),
+            "contents": contents,
+            "fingerprint": header.fingerprint(contents),
+            "dirt": json.dumps(dict(sorted(repairs.items()))),
+        }
+        tables = {**table, "digest": digest}
+        labels = np.array([label.encode() for label in source.labels], "S")
+        text = sum(len(str(value)) for value in attributes.values())
+        output.reserve(
+            sum(values.nbytes for values in (*tables.values(), offset, labels)) + 4 * text
         )
+        with storage_errors(path):
+            recordings = file.create_group("recordings")
+            for name, values in tables.items():
+                recordings.create_dataset(name, data=values, **_COMPRESSION)
+            events.create_dataset("offset", data=offset, **_COMPRESSION)
+            if format_version(len(labels)) > 1:
+                del attributes["labels"]
+                file.create_dataset("labels", data=labels, **_COMPRESSION)
+            file.attrs.update(attributes)
     for kind, count in sorted(repairs.items()):
         logger.info("%s: %s = %d", path.name, kind, count)
 
 
-class _Appender:
+def _create_event_columns(
+    output: OutputFile, events: h5py.Group, sensor_size: tuple[int, int]
+) -> dict[str, _ColumnAppender]:
+    """Create the empty event columns and return an appender for each."""
+    return {
+        name: _ColumnAppender(
+            events.create_dataset(
+                name, (0,), dtype, maxshape=(None,), chunks=(CHUNK,), **_COMPRESSION
+            ),
+            output,
+        )
+        for name, dtype in event_dtypes(sensor_size).items()
+    }
+
+
+class _ColumnAppender:
     """Appends to a resizable column in whole chunks, so that no chunk is compressed twice."""
 
-    def __init__(self, dataset: h5py.Dataset) -> None:
+    def __init__(self, dataset: h5py.Dataset, output: OutputFile) -> None:
         self.dataset = dataset
+        self.output = output
         self.pending: list[np.ndarray] = []
         self.count = 0
 
@@ -279,119 +388,236 @@ class _Appender:
         self._write(self.count)
 
     def _write(self, count: int) -> None:
+        """Write the first `count` pending values; the others stay pending."""
         values = np.concatenate(self.pending) if self.pending else np.empty(0, self.dataset.dtype)
         start = len(self.dataset)
-        self.dataset.resize((start + count,))
-        self.dataset[start:] = values[:count]
+        self.output.reserve(count * values.itemsize)
+        with self.output.errors():
+            self.dataset.resize((start + count,))
+            self.dataset[start:] = values[:count]
         self.pending, self.count = [values[count:].copy()], len(values) - count
 
 
-def _table(source: Source, rows: Sequence[_Row]) -> dict[str, np.ndarray]:
-    index = {label: i for i, label in enumerate(source.labels)}
+def _recording_table(source: Source, rows: Sequence[_Row]) -> dict[str, np.ndarray]:
+    """Return the columns of `RECORDING_COLUMNS` for some recordings."""
+    label_index = {label: i for i, label in enumerate(source.labels)}
     columns: dict[str, list[Any]] = {
         "id": [row.ref.id.encode() for row in rows],
-        "label": [index[row.ref.label] for row in rows],
+        "label": [label_index[row.ref.label] for row in rows],
         "partition": [row.partition for row in rows],
         "number": [row.ref.number for row in rows],
         "position": [row.position for row in rows],
         "files": [row.files for row in rows],
     }
-    return {name: np.array(columns[name], dtype) for name, dtype in RECORDING_COLUMNS.items()}
+    dtypes = recording_dtypes(format_version(len(source.labels)))
+    return {name: np.array(columns[name], dtype) for name, dtype in dtypes.items()}
 
 
 def _read_batch(source: Source, refs: Sequence[RecordingRef], window_us: int) -> _Batch:
+    """Read some recordings and return their columns."""
     repairs = Counter[str]()
     kept, lengths, digests, streams = [], [], [], []
     for ref in refs:
-        events, mended = source.read(ref)
-        repairs.update(mended)
+        events, counts = source.read(ref)
+        repairs.update(counts)
         kept.append(bool(len(events)))
         if not len(events):
             continue
+        require_microseconds(events, window_us, ref.id)
         events = window(events, 0, window_us)
         lengths.append(len(events))
         digests.append(event_digest(events["t"], events["x"], events["y"], events["p"]))
         streams.append(events)
     merged = np.concatenate(streams) if streams else np.empty(0, EVENT_DTYPE)
-    width, height = source.sensor_size
+    if 0 in lengths:
+        _find_bad_recording(source, refs, kept, streams)
     dt = np.diff(merged["t"], prepend=0)
     starts = np.cumsum([0, *lengths])[:-1]
     dt[starts] = merged["t"][starts]
+    if not _keeps_promise(merged, dt, dt[starts], source.sensor_size):
+        _find_bad_recording(source, refs, kept, streams)
+    dtypes = event_dtypes(source.sensor_size)
     return _Batch(
         kept=np.array(kept, bool),
         lengths=np.array(lengths, np.int64),
         digests=np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_BYTES),
         columns={
-            "dt": dt.astype(np.uint32),
-            "x": merged["x"].astype(pixel_dtype(width)),
-            "y": merged["y"].astype(pixel_dtype(height)),
-            "p": merged["p"].astype(np.uint8),
+            "dt": dt.astype(dtypes["dt"]),
+            **{name: merged[name].astype(dtypes[name]) for name in ("x", "y", "p")},
         },
         repairs=repairs,
     )
 
 
-_worker_source: Source | None = None
+def _keeps_promise(
+    events: Events, dt: np.ndarray, first: np.ndarray, sensor_size: tuple[int, int]
+) -> bool:
+    """Return whether events are as `Source.read` promises, so that the columns hold them.
+
+    Args:
+        events: Events of recordings one after another, [N].
+        dt: Microseconds since the event before, [N].
+        first: Time of each recording's first event.
+        sensor_size: (width, height) in pixels.
+    """
+    if not len(events):
+        return True
+    bounds = zip(("x", "y", "p"), (*sensor_size, 2), strict=True)
+    return bool(
+        dt.min() >= 0
+        and not first.any()
+        and all(events[name].min() >= 0 and events[name].max() < bound for name, bound in bounds)
+    )
+
+
+def _find_bad_recording(
+    source: Source, refs: Sequence[RecordingRef], kept: Sequence[bool], streams: Sequence[Events]
+) -> None:
+    """Raise RecordingError for the first recording whose events are not as promised."""
+    width, height = source.sensor_size
+    for ref, events in zip(compress(refs, kept), streams, strict=True):
+        dt = np.diff(events["t"])
+        if not len(events) or not _keeps_promise(
+            events, np.append(dt, 0), events["t"][:1], source.sensor_size
+        ):
+            raise RecordingError(
+                f"source {source.name} returned events of {ref.id} that are not sorted by time "
+                f"from 0 on, or are outside {width} x {height} pixels; correct the source"
+            )
+
+
+_worker_source: Source | None = None  # the source that this reading process was started with
 
 
 def _start_worker(source: Source) -> None:
-    """Keep the source, and end with the parent: a killed build must not leave readers behind."""
-    import multiprocessing
-    import threading
-
+    """Keep the source, and end with the parent, so that a killed build leaves no reader behind."""
     global _worker_source
     _worker_source = source
     parent = multiprocessing.parent_process()
 
-    def follow() -> None:
+    def exit_with_parent() -> None:
         if parent is not None:
             parent.join()
             os._exit(1)
 
-    threading.Thread(target=follow, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
 
 
 def _read_in_worker(refs: Sequence[RecordingRef], window_us: int) -> _Batch:
+    """Read some recordings of the worker's source."""
     if _worker_source is None:
-        raise RuntimeError("worker was not started with a source")
+        raise RuntimeError("the reading process was not started with a source")
     return _read_batch(_worker_source, refs, window_us)
 
 
 def _read_all(source: Source, rows: Sequence[_Row], window_us: int, jobs: int) -> Iterator[_Batch]:
-    """The recordings in the order of rows, batch by batch; few batches are in memory at a time."""
+    """Yield the recordings in the order of `rows`, in batches; few are in memory at a time."""
     refs = [row.ref for row in rows]
     batches = (refs[i : i + _BATCH] for i in range(0, len(refs), _BATCH))
     if jobs == 1 or len(refs) <= _BATCH:
         for batch in batches:
             yield _read_batch(source, batch, window_us)
         return
-    with ProcessPoolExecutor(
+    executor = ProcessPoolExecutor(
         jobs, mp_context=_process_context(), initializer=_start_worker, initargs=(source,)
-    ) as executor:
-        pending: deque[Future[_Batch]] = deque()
+    )
+    pending: deque[Future[_Batch]] = deque()
 
-        def submit(batch: Sequence[RecordingRef]) -> Future[_Batch]:
-            return executor.submit(_read_in_worker, batch, window_us)
-
-        pending.extend(map(submit, islice(batches, 3 * jobs)))
+    def submit(batch: Sequence[RecordingRef]) -> None:
+        # A process that ends while it is started breaks the pipe through which it is started.
         try:
-            while pending:
-                done = pending.popleft().result()
-                if batch := next(batches, []):
-                    pending.append(submit(batch))
-                yield done
-        except BrokenProcessPool as error:
+            pending.append(executor.submit(_read_in_worker, batch, window_us))
+        except (OSError, EOFError) as error:
+            raise BrokenProcessPool from error
+
+    try:
+        for batch in islice(batches, 3 * jobs):
+            submit(batch)
+        while pending:
+            done = pending.popleft().result()
+            if batch := next(batches, []):
+                submit(batch)
+            yield done
+    except BrokenProcessPool as error:
+        raise UsageError(
+            "a reading process ended before it was done, perhaps because memory ran out or because "
+            'the script lacks `if __name__ == "__main__":`; run again with --jobs 1 (jobs=1)'
+        ) from error
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _require_main(source: Source) -> None:
+    """Check that reading processes can import the program and receive the source.
+
+    A reading process imports the main module, as every process does that is not a fork.
+
+    Raises:
+        UsageError: They cannot, so that only `jobs=1` works.
+    """
+    way_out = "or pass jobs=1 (--jobs 1)"
+    process = multiprocessing.current_process()
+    if getattr(process, "_inheriting", False):  # it is importing the main module just now
+        raise UsageError(
+            "a reading process started the program once more; put the program's own calls under "
+            f'`if __name__ == "__main__":`, {way_out}'
+        )
+    main = sys.modules.get("__main__")
+    file = getattr(main, "__file__", None)
+    if getattr(main, "__spec__", None) is None and file is not None:
+        script = Path(file)
+        if not script.is_file():
             raise UsageError(
-                "a reading process was killed, perhaps for want of memory; run again with --jobs 1"
-            ) from error
-        finally:
-            executor.shutdown(cancel_futures=True)
+                f"the program comes from {file}, which reading processes cannot import; keep it in "
+                f"a file, {way_out}"
+            )
+        if script.suffix == ".py" and not _has_guard(script):
+            raise UsageError(
+                f'{script} calls metaevents outside of `if __name__ == "__main__":`, so that '
+                f"every reading process would start it once more; put the calls under it, {way_out}"
+            )
+    sink = _PickleSink()
+    try:
+        pickle.Pickler(sink, pickle.HIGHEST_PROTOCOL).dump(source)
+    except Exception as error:  # whatever the parts of a user's source raise
+        raise UsageError(
+            f"the source {type(source).__name__} cannot be sent to reading processes ({error}); "
+            "keep only what can be pickled in it, " + way_out
+        ) from error
+    if sink.names_main and file is None:
+        raise UsageError(
+            f"the source {type(source).__name__} or a part of it is defined in a notebook or at a "
+            f"prompt, where reading processes cannot import it; define it in a module, {way_out}"
+        )
+
+
+def _has_guard(script: Path) -> bool:
+    """Return whether a script tells the main program from its import, to judge by its text."""
+    try:
+        text = script.read_text("utf-8", "replace")
+    except OSError:
+        return True
+    return "__main__" in text or "parent_process" in text or "current_process" in text
+
+
+class _PickleSink:
+    """A file for pickles that keeps nothing, so that a large source takes no memory."""
+
+    def __init__(self) -> None:
+        self.names_main = False
+
+    def write(self, data: Any) -> int:
+        # Names come in small pieces; arrays of any size come through as they are.
+        if len(data) <= 1 << 16 and b"__main__" in bytes(data):
+            self.names_main = True
+        return len(data)
 
 
 def _process_context() -> Any:
-    """Processes that inherit neither threads nor the lock; tonic and scipy are imported once, before they fork off."""
-    import multiprocessing
+    """Return a multiprocessing context whose processes inherit neither threads nor the lock.
 
+    Where a fork server exists, tonic and scipy are imported once, before the processes are forked.
+    """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")

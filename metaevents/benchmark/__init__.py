@@ -1,10 +1,10 @@
-"""The benchmark: protocols, evaluation, prediction files, floors, entries and the leaderboard.
+"""The benchmark: protocols, evaluation, prediction files, baselines, entries and the leaderboard.
 
     report = me.evaluate(learner, ds, protocol="5way-1shot")
     report.save_predictions("predictions.npz")
     report.save("entry.json", name="My method", ...)
 
-Names are imported when they are first used, as in the package itself.
+Names are imported on first use, as in the package `metaevents` itself.
 """
 
 from __future__ import annotations

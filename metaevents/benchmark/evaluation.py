@@ -1,39 +1,47 @@
-"""evaluate: a learner over the episodes of a protocol, in one process or sharded over many.
+"""Evaluation: run a learner on the episodes of a protocol, in one process or in several.
 
-What the answers are worth is computed by `metaevents.benchmark.predictions`, whether a learner is transductive is found out by
-`metaevents.benchmark.transduction`.
+`evaluate` adapts and classifies episode by episode and assembles the report. Left to other modules:
+how a learner is called (`learners`), what is measured about it (`learner_metrics`), whether it is
+transductive (`transduction`), and what its predictions score (`scoring`).
 """
 
 from __future__ import annotations
 
-import json
 import os
-import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from statistics import median
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 
 from metaevents._version import __version__
+from metaevents.arguments import whole_number
 from metaevents.benchmark import protocols, statistics
+from metaevents.benchmark.learner_metrics import (
+    check_metrics,
+    collect_metrics,
+    merge_metrics,
+    reset_peak_memory,
+)
 from metaevents.benchmark.learners import Runner
 from metaevents.benchmark.predictions import Predictions
 from metaevents.benchmark.protocols import Protocol, episode_list
 from metaevents.benchmark.report import Report
 from metaevents.benchmark.scoring import grade
-from metaevents.benchmark.seeding import generators_restored, seed_generators
 from metaevents.benchmark.transduction import EPISODES, Observation, judge, observe
 from metaevents.datasets import ComposedDataset
-from metaevents.episodes import Episode, EpisodeLoader
-from metaevents.errors import UsageError
+from metaevents.distributed import ProcessGroup, process_group
+from metaevents.episodes import EpisodeLoader
+from metaevents.files import progress_bar
+from metaevents.global_state import generators_restored, seed_generators
 from metaevents.rng import Streams
 
-T = TypeVar("T")
+_MAX_WORKERS = 1024
 
 
 def evaluate(
@@ -49,63 +57,83 @@ def evaluate(
 ) -> Report:
     """Score a learner on the episodes of a protocol.
 
-    The global random generators of torch, numpy and Python are seeded before each episode, with a number that follows from the
-    protocol's seed and the episode's, and put back at the end. Started by `torchrun`, or within an initialized process
-    group, the episodes are shared among the processes; all of them get the same report, and on CPU, with the same number of
-    threads, it has the same predictions as that of a single process.
+    Before each episode, the global random generators of torch, numpy and Python are seeded from the
+    protocol's seed and the episode's index. At the end they are restored. If several threads
+    evaluate, one waits for the other. The report depends neither on `torch.inference_mode` around
+    the call nor on torch's default device and dtype, unless the learner's own tensors do.
+
+    The processes that `torchrun` started, or those of an initialized process group, share the
+    episodes. All of them return the same report. On CPU, with the same number of threads, its
+    predictions are those of a single process.
 
     Args:
-        learner: any object with `adapt(support_x, support_y, ways) -> classifier`, called by position, or a function of that
-            shape; `classifier(query_x)` gives scores [n, ways]. `metaevents.benchmark.learners` says what it may tell of itself.
-        dataset: the test split, with the pairing and the classes that the protocol is to be run with.
-        protocol: "5way-1shot", "5way-5shot", "20way-1shot", "20way-5shot", "sample-5way-1shot" or "sample-5way-5shot".
-        episodes, queries: another number than the protocol's; the report then says that it is not the protocol.
-        trials: how often the protocol is run, on disjoint streams of episodes: trial k has the protocol's seed + k. The
-            report is that of trial 0, with mean and deviation over all in `trials`. The published figures are over ten.
-        workers: processes that prepare episodes; 0 prepares them here.
-        progress: a progress bar; None shows it on a terminal.
+        learner: Object with `adapt(support_x, support_y, ways) -> classifier`, called by position,
+            or a function with that signature. `classifier(query_x)` returns scores [n, ways].
+            `metaevents.benchmark.learners` lists the optional attributes.
+        dataset: The test split, with the pairing and the class split to evaluate on.
+        protocol: "5way-1shot", "5way-5shot", "20way-1shot", "20way-5shot", "sample-5way-1shot" or
+            "sample-5way-5shot".
+        episodes: Number of episodes. None takes the protocol's. With another number, the report
+            says that it deviates from the protocol.
+        queries: Queries per class. None takes the protocol's; another number likewise deviates.
+        trials: How many times to run the protocol, on disjoint streams of episodes. Trial k uses
+            the protocol's seed + k. The report is that of trial 0; its `trials` holds mean and
+            standard deviation over all. The published figures are over 10 trials.
+        workers: Number of workers that prepare episodes, as for `EpisodeLoader`. 0 prepares each
+            when it is needed.
+        progress: True shows a progress bar, False hides it, None shows it on a terminal.
+
+    Returns:
+        The report, which holds the predictions.
 
     Raises:
-        UsageError: no learner, no such protocol, an archive with too few recordings for it, or scores of a wrong shape, with NaN
-            or on a wrong device; names the episode.
+        UsageError: The learner is no learner or fails, the protocol does not exist, a number is
+            out of range, the archive has too few recordings, what the learner reports of itself
+            cannot be written, or the scores have a wrong shape, NaN or a wrong device. The message
+            names the episode where there is one.
     """
-    start = time.perf_counter()
     runner = Runner(learner)
-    run = protocols.bind(protocol, dataset, episodes, queries)
-    for name, value, least in (("trials", trials, 1), ("workers", workers, 0)):
-        if value < least:
-            raise UsageError(f"{name}={value}; give at least {least}")
+    setting = protocols.bind(protocol, dataset, episodes, queries)
+    trials = whole_number("trials", trials, least=1, most=protocols.MAX_EPISODES)
+    workers = whole_number("workers", workers, least=0, most=_MAX_WORKERS)
+    with _one_evaluation(), generators_restored():
+        return _evaluate(runner, dataset, setting, trials, workers, progress)
+
+
+def _evaluate(
+    runner: Runner,
+    dataset: ComposedDataset,
+    setting: Protocol,
+    trials: int,
+    workers: int,
+    progress: bool | None,
+) -> Report:
+    """Evaluate with checked arguments; the global generators are seeded and not restored."""
+    start = time.perf_counter()
     overlap = runner.overlap(dataset)
-    drawn = episode_list(dataset, run, progress)
+    check_metrics(runner, started=False)
+    drawn = episode_list(dataset, setting, progress)
 
-    with _group() as group, generators_restored():
+    with process_group() as group:
 
-        def answers(run: Protocol) -> _Answers:
-            return _Answers.of(
-                group.each(lambda: _run(runner, dataset, run, group, workers, progress)), run
-            )
+        def answer(trial: Protocol) -> _Answers:
+            """Run the learner on all episodes of a trial, shared among the processes."""
+            shares = group.gather(lambda: _run(runner, dataset, trial, group, workers, progress))
+            return _Answers.merge(shares, trial)
 
-        _reset_peak_memory(runner)
-        main = answers(run)
-        told = group.each(lambda: collect_metrics(runner, main.episodes_of[group.rank]))
-        probes = group.each(lambda: _probe(runner, dataset, run, drawn.digest, group))
-        accuracies = [float((main.labels == drawn.labels).mean())]
-        for trial in range(1, trials):
-            other = replace(run, seed=run.seed + trial)
-            accuracies.append(
-                float(
-                    (answers(other).labels == episode_list(dataset, other, progress).labels).mean()
-                )
-            )
-        total = max(group.each(lambda: time.perf_counter() - start))
+        reset_peak_memory(runner.device)
+        answers = answer(setting)
+        metrics = group.gather(lambda: collect_metrics(runner, answers.episodes_of[group.rank]))
+        probes = group.gather(lambda: _probe(runner, dataset, setting, drawn.digest, group))
+        accuracies = [float((answers.labels == drawn.labels).mean())]
+        for k in range(1, trials):
+            trial = replace(setting, seed=setting.seed + k)
+            correct = answer(trial).labels == episode_list(dataset, trial, progress).labels
+            accuracies.append(float(correct.mean()))
+        seconds = max(group.gather(lambda: time.perf_counter() - start))
 
-    finding = judge(
-        [
-            observation
-            for _, observation in sorted(chain.from_iterable(probes), key=lambda probe: probe[0])
-        ]
-    )
-    score = grade(dataset, run, drawn, main.labels)
+    score = grade(dataset, setting, drawn, answers.labels)
+    finding = judge([observation for _, observation in sorted(chain(*probes), key=lambda p: p[0])])
     return Report(
         **{name: getattr(score, name) for name in score.document_fields()},
         metaevents_version=__version__,
@@ -114,81 +142,52 @@ def evaluate(
         transductive=finding.transductive,
         transductive_evidence=finding.evidence,
         deterministic=finding.deterministic,
-        time={
-            "adapt_ms": 1000 * median(main.adapt_s),
-            "classify_ms": 1000 * median(main.classify_s),
-            "total_s": total,
-        },
-        peak_memory_mb=max(
-            (t.peak_memory_mb for t in told if t.peak_memory_mb is not None), default=None
-        ),
-        parameters=told[0].parameters,
-        spikes_per_sample=_mean([(t.spikes_per_sample, t.episodes) for t in told]),
-        synaptic_operations_per_sample=_mean(
-            [(t.synaptic_operations_per_sample, t.episodes) for t in told]
-        ),
+        time={**answers.median_times(), "total_s": seconds},
+        **merge_metrics(metrics),
         learner=runner.name,
-        seen=told[0].seen,
         overlap=overlap,
-        predictions=Predictions(run, dataset.fingerprint, drawn.digest, main.labels, main.scores),
+        predictions=Predictions(
+            setting, dataset.fingerprint, drawn.digest, answers.labels, answers.scores
+        ),
     )
 
 
-@dataclass(frozen=True)
-class _Group:
-    """The processes that share an evaluation; rank r takes episodes r, r + size, r + 2 size ..."""
+_lock = threading.RLock()  # held while the global generators are seeded; see `_one_evaluation`
 
-    rank: int = 0
-    size: int = 1
 
-    def each(self, work: Callable[[], T]) -> list[T]:
-        """What the work gave in every process, in order of rank. Where it failed in one, it fails in all."""
-        if self.size == 1:
-            return [work()]
-        import torch.distributed as dist
+def _renew_lock() -> None:
+    """Release the lock in a forked process: the thread that held it does not exist there."""
+    global _lock
+    _lock = threading.RLock()
 
-        result: T | None = None
-        failure: Exception | None = None
-        try:
-            result = work()
-        except Exception as error:  # the others would wait for this process for ever
-            failure = error
-        told: list[Any] = [None] * self.size
-        dist.all_gather_object(
-            told, (result, None if failure is None else f"{type(failure).__name__}: {failure}")
-        )
-        if failure is not None:
-            raise failure
-        for rank, (_, problem) in enumerate(told):
-            if problem is not None:
-                raise UsageError(f"process {rank} failed: {problem}")
-        return [given for given, _ in told]
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 @contextmanager
-def _group() -> Iterator[_Group]:
-    """The process group that is there (any backend), or one of gloo where `torchrun` started this process, or this process."""
-    import torch.distributed as dist
+def _one_evaluation() -> Iterator[None]:
+    """Let one thread at a time evaluate; others wait.
 
-    there = dist.is_available() and dist.is_initialized()
-    started = (
-        dist.is_available() and "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
-    )
-    if not there and not started:
-        yield _Group()
-        return
-    if not there:
-        dist.init_process_group("gloo")  # what is gathered is small and lies in ordinary memory
-    try:
-        yield _Group(dist.get_rank(), dist.get_world_size())
-    finally:
-        if not there:
-            dist.destroy_process_group()
+    The global generators belong to all threads. Two evaluations at a time would seed them for each
+    other.
+    """
+    lock = _lock
+    with lock:
+        yield
 
 
 @dataclass(frozen=True)
 class _Share:
-    """What one process found for its episodes: labels [k, Q], scores [k, Q, ways], seconds [k]."""
+    """The answers to one process's share of the episodes.
+
+    Attributes:
+        episodes: Indices of the k episodes.
+        labels: [k, ways * queries] predicted labels, int16.
+        scores: [k, ways * queries, ways] float32.
+        adapt_s: Seconds to adapt, per episode.
+        classify_s: Seconds to classify, per episode.
+    """
 
     episodes: Sequence[int]
     labels: np.ndarray
@@ -199,7 +198,15 @@ class _Share:
 
 @dataclass(frozen=True)
 class _Answers:
-    """The same for all episodes, in order; `episodes_of` says how many each process had."""
+    """The answers to all episodes.
+
+    Attributes:
+        labels: [episodes, ways * queries] predicted labels in order of the episodes, int16.
+        scores: [episodes, ways * queries, ways] float32, in the same order.
+        adapt_s: Seconds to adapt, per episode, in order of the processes.
+        classify_s: Seconds to classify, per episode, in order of the processes.
+        episodes_of: Number of episodes of each process.
+    """
 
     labels: np.ndarray
     scores: np.ndarray
@@ -208,9 +215,10 @@ class _Answers:
     episodes_of: list[int]
 
     @classmethod
-    def of(cls, shares: Sequence[_Share], run: Protocol) -> _Answers:
-        labels = np.empty((run.episodes, run.n_queries), np.int16)
-        scores = np.empty((run.episodes, run.n_queries, run.ways), np.float32)
+    def merge(cls, shares: Sequence[_Share], protocol: Protocol) -> _Answers:
+        """Return the answers of all processes together."""
+        labels = np.empty((protocol.episodes, protocol.n_queries), np.int16)
+        scores = np.empty((protocol.episodes, protocol.n_queries, protocol.ways), np.float32)
         for share in shares:
             labels[share.episodes], scores[share.episodes] = share.labels, share.scores
         return cls(
@@ -221,157 +229,92 @@ class _Answers:
             [len(share.episodes) for share in shares],
         )
 
+    def median_times(self) -> dict[str, float]:
+        """Return the median milliseconds per episode to adapt and to classify."""
+        return {
+            "adapt_ms": 1000 * median(self.adapt_s),
+            "classify_ms": 1000 * median(self.classify_s),
+        }
+
 
 def _run(
     runner: Runner,
     dataset: ComposedDataset,
-    run: Protocol,
-    group: _Group,
+    protocol: Protocol,
+    group: ProcessGroup,
     workers: int,
     progress: bool | None,
 ) -> _Share:
-    """Run the learner over this process's episodes."""
-    from tqdm import tqdm
-
-    own = list(range(group.rank, run.episodes, group.size))
-    labels = np.empty((len(own), run.n_queries), np.int16)
-    scores = np.empty((len(own), run.n_queries, run.ways), np.float32)
+    """Run the learner on this process's episodes and return its answers."""
+    indices = list(group.share(protocol.episodes))
+    labels = np.empty((len(indices), protocol.n_queries), np.int16)
+    scores = np.empty((len(indices), protocol.n_queries, protocol.ways), np.float32)
     adapt_s, classify_s = [], []
-    hidden = True if group.rank else None if progress is None else not progress
-    episodes = _episodes(runner, dataset, run, own, workers)
-    for row, episode in enumerate(
-        tqdm(episodes, total=len(own), desc="evaluate", unit="ep", disable=hidden)
-    ):
-        seed_generators(_seed(run, own[row]))
+    bar = progress_bar(
+        "evaluate",
+        len(indices),
+        "ep",
+        False if group.rank else progress,
+        iterable=map(runner.place, _loader(runner, dataset, protocol, workers).iterate(indices)),
+    )
+    for row, episode in enumerate(bar):
+        seed_generators(_episode_seed(protocol, indices[row]))
         runner.synchronize()
-        began = time.perf_counter()
-        classifier = runner.adapt(episode, run.ways)
+        start = time.perf_counter()
+        classifier = runner.adapt(episode, protocol.ways)
         runner.synchronize()
         adapted = time.perf_counter()
-        given = runner.scores(classifier, episode.query_x, episode, run.ways)
-        adapt_s.append(adapted - began)
+        episode_scores = runner.scores(classifier, episode.query_x, episode, protocol.ways)
+        adapt_s.append(adapted - start)
         classify_s.append(time.perf_counter() - adapted)
-        labels[row] = given.argmax(axis=1)
-        scores[row] = given
-    return _Share(own, labels, scores, adapt_s, classify_s)
+        labels[row] = episode_scores.argmax(axis=1)
+        with np.errstate(over="ignore"):  # beyond float32 a score becomes infinite
+            scores[row] = episode_scores
+        if row == 0:  # by now a learner has made its network
+            check_metrics(runner, started=True)
+    return _Share(indices, labels, scores, adapt_s, classify_s)
 
 
-def _episodes(
-    runner: Runner, dataset: ComposedDataset, run: Protocol, chosen: Sequence[int], workers: int
-) -> Iterator[Episode]:
-    """Some episodes of a run in the form that the learner wants."""
-    loader = _loader(runner, dataset, run)
-    if not workers:
-        for index in chosen:
-            yield runner.place(loader[index])
-        return
-    import torch
-    from torch.utils.data import DataLoader, Subset
+def _loader(
+    runner: Runner, dataset: ComposedDataset, protocol: Protocol, workers: int = 0
+) -> EpisodeLoader:
+    """Return a loader of the protocol's episodes and one more, in the form of the learner's choice.
 
-    dataset.prepare(runner.loader_options["representation"])
-    in_workers: Any = DataLoader(
-        Subset(cast(Any, loader), chosen),
-        batch_size=None,
+    The last episode is probed with queries of the one after it.
+    """
+    return EpisodeLoader(
+        dataset,
+        ways=protocol.ways,
+        shots=protocol.shots,
+        queries=protocol.queries,
+        episodes=protocol.episodes + 1,
+        seed=protocol.seed,
         num_workers=workers,
-        collate_fn=cast(Any, _as_is),
-        generator=torch.Generator(),  # leaves the global generator alone
+        **runner.loader_options,
     )
-    for episode in in_workers:
-        yield runner.place(episode)
 
 
-def _loader(runner: Runner, dataset: ComposedDataset, run: Protocol) -> EpisodeLoader:
-    # One more than the run has, so that there are foreign queries for its last episode too.
-    numbers = (run.ways, run.shots, run.queries, run.episodes + 1, run.seed)
-    return EpisodeLoader(dataset, *numbers, **runner.loader_options)
-
-
-def _as_is(episode: Episode) -> Episode:
-    return episode
-
-
-def _seed(run: Protocol, index: int) -> int:
-    """What the generators are seeded with before episode `index`; below 2^32."""
-    return Streams({"evaluate": 1, "seed": run.seed})(index).below(1 << 32)
+def _episode_seed(protocol: Protocol, index: int) -> int:
+    """Return the seed of the global generators for an episode, below 2^32."""
+    return Streams({"evaluate": 1, "seed": protocol.seed})(index).below(1 << 32)
 
 
 def _probe(
-    runner: Runner, dataset: ComposedDataset, run: Protocol, digest: str, group: _Group
+    runner: Runner, dataset: ComposedDataset, protocol: Protocol, digest: str, group: ProcessGroup
 ) -> list[tuple[int, Observation]]:
-    """Ask again about some episodes, this process's share of them."""
+    """Test for transduction on this process's share of the probed episodes.
+
+    Returns:
+        (index of the episode, observation) per probed episode.
+    """
     streams = Streams({"transduction": 1, "episodes": digest})
-    chosen = sorted(streams(0).choose(range(run.episodes), min(EPISODES, run.episodes)))
-    loader = _loader(runner, dataset, run)
+    n_probed = min(EPISODES, protocol.episodes)
+    probed = sorted(streams(0).choose(range(protocol.episodes), n_probed))
+    loader = _loader(runner, dataset, protocol)
     observations = []
-    for index in chosen[group.rank :: group.size]:
+    for index in (probed[i] for i in group.share(n_probed)):
         episode, foreign = runner.place(loader[index]), runner.place(loader[index + 1])
-        observations.append(
-            (
-                index,
-                observe(runner, episode, foreign, run.ways, _seed(run, index), streams(index + 1)),
-            )
-        )
+        seed = _episode_seed(protocol, index)
+        observation = observe(runner, episode, foreign, protocol.ways, seed, streams(index + 1))
+        observations.append((index, observation))
     return observations
-
-
-@dataclass(frozen=True)
-class LearnerMetrics:
-    """What a learner tells of itself after `episodes` episodes, and the system of this process; None where they do not."""
-
-    episodes: int
-    peak_memory_mb: float | None
-    parameters: int | None
-    spikes_per_sample: float | None
-    synaptic_operations_per_sample: float | None
-    seen: dict[str, Any] | None
-
-
-def collect_metrics(runner: Runner, episodes: int) -> LearnerMetrics:
-    amounts = {
-        name: runner.offers(name) if episodes else None
-        for name in ("spikes_per_sample", "synaptic_operations_per_sample")
-    }
-    seen = runner.offers("seen")
-    try:
-        json.dumps(seen)
-    except TypeError:
-        seen = str(seen)
-    if not isinstance(seen, Mapping | None):
-        raise UsageError(f"seen={seen!r}; offer a dictionary that JSON can write")
-    return LearnerMetrics(
-        episodes,
-        _peak_memory_mb(runner),
-        runner.parameters(),
-        seen=None if seen is None else dict(seen),
-        **{name: None if amount is None else float(amount) for name, amount in amounts.items()},
-    )
-
-
-def _mean(amounts: Sequence[tuple[float | None, int]]) -> float | None:
-    """The mean of (amount, episodes) over all processes that had episodes; None where one does not tell."""
-    counted = [(amount, episodes) for amount, episodes in amounts if episodes]
-    if any(amount is None for amount, _ in counted):
-        return None
-    return sum((amount or 0.0) * episodes for amount, episodes in counted) / sum(
-        episodes for _, episodes in counted
-    )
-
-
-def _reset_peak_memory(runner: Runner) -> None:
-    if runner.device.type == "cuda":
-        import torch
-
-        torch.cuda.reset_peak_memory_stats(runner.device)
-
-
-def _peak_memory_mb(runner: Runner) -> float | None:
-    if runner.device.type == "cuda":
-        import torch
-
-        return torch.cuda.max_memory_allocated(runner.device) / 2**20
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere

@@ -1,18 +1,26 @@
-"""How a learner is called: what it gets, what it may answer, and the random generators around it.
+"""The interface of a learner, and `Runner`, which calls a learner and checks its answers.
 
-A learner is any object with `adapt(support_x, support_y, ways) -> classifier`, or a function of that shape; `classifier(query_x)`
-gives scores [n, ways]. Optional attributes say what it wants and what it can tell:
+A learner is any object with `adapt(support_x, support_y, ways) -> classifier`, or a function with
+that signature; `classifier(query_x)` returns scores [n, ways]. Optional attributes say which input
+the learner wants and report on it. A bound method has those of its object:
 
-    representation, layout, dtype, device   as for `EpisodeLoader`; dtype may be a string ("uint8")
-    numpy                                   True for numpy arrays instead of tensors
-    parameters                              their number, or what holds them (a module, tensors), or a function that gives either
-    spikes_per_sample,
-    synaptic_operations_per_sample          numbers, or functions that give them, read after the last episode; means over all
-                                            samples seen
-    seen, overlap                           what the weights were trained on (a dictionary), what of the test was among it (text);
-                                            `overlap` may be a function of the dataset, which may refuse it (UsageError)
+    representation, layout, dtype, device
+        As for `EpisodeLoader`. `dtype` may be a string ("uint8").
+    numpy
+        True for numpy arrays instead of tensors.
+    parameters
+        The number of parameters, or their holder (a module, tensors), or a method that returns
+        either.
+    spikes_per_sample, synaptic_operations_per_sample
+        Numbers, or methods that return them: means over all samples seen. They are read after the
+        last episode.
+    seen
+        What the weights were trained on: a dictionary.
+    overlap
+        What of the test data the weights were trained on: a text, or a method that returns it. A
+        method with an argument gets the dataset, and may refuse it with a UsageError.
 
-When learners are run, and on what, is left to `metaevents.benchmark.evaluation`.
+On which episodes a learner is run is left to `metaevents.benchmark.evaluation`.
 """
 
 from __future__ import annotations
@@ -20,220 +28,394 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from metaevents.arguments import whole_number
 from metaevents.datasets import ComposedDataset
 from metaevents.episodes import Episode
-from metaevents.errors import UsageError
+from metaevents.errors import MetaeventsError, UsageError, printable
 
 if TYPE_CHECKING:
     import torch
+
+_MAX_TEXT = 4000  # characters of a text in an entry
+_MAX_PARAMETERS = 10**15
+_MAX_SOURCES = 16
 
 Classifier: TypeAlias = Callable[[Any], Any]
 
 
 class Runner:
-    """A learner, called as the contract says and checked at every answer.
+    """Calls a learner as the interface prescribes, and checks every answer.
+
+    Args:
+        learner: An object or function as the module's docstring describes it.
 
     Attributes:
-        learner: what was given.
-        name: its import path: module and class, or module and function.
-        loader_options: what `EpisodeLoader` has to know about it.
-        device: where it wants its input; "cpu" by default.
-        numpy: whether it wants numpy arrays.
+        learner: The learner.
+        name: Its import path: module and class, or module and function.
+        loader_options: The learner's options for `EpisodeLoader`.
+        sample_axis: The axis of the samples in `support_x` and `query_x`.
+        device: The device that the learner works on, "cpu" by default.
+        numpy: Whether the learner wants numpy arrays.
+
+    Raises:
+        UsageError: The object is no learner, or its device or dtype does not exist.
     """
 
     def __init__(self, learner: Any) -> None:
-        adapt = learner if inspect.isroutine(learner) else getattr(learner, "adapt", learner)
-        if isinstance(learner, type) or not callable(adapt):
-            what = f"the class {learner.__name__}" if isinstance(learner, type) else repr(learner)
-            raise UsageError(
-                f"{what} is no learner; give an object with adapt(support_x, support_y, ways), or such a function"
-            )
         import torch
 
         self.learner = learner
-        self._adapt = adapt
-        named = learner if hasattr(learner, "__qualname__") else type(learner)
-        self.name = f"{named.__module__}.{named.__qualname__}"
-        self.numpy = bool(getattr(learner, "numpy", False))
-        try:
-            self.device = torch.device(getattr(learner, "device", None) or "cpu")
-            torch.empty(0, device=self.device)
-        except (RuntimeError, TypeError, AssertionError):
+        self._iterator: tuple[Any, int | None] | None = None
+        self._sources = _attribute_sources(learner)
+        is_function = inspect.isroutine(learner) or isinstance(learner, partial)
+        adapt = learner if is_function else self.attribute("adapt", learner)
+        if isinstance(learner, type) or not callable(adapt):
+            what = f"the class {learner.__name__}" if isinstance(learner, type) else repr(learner)
             raise UsageError(
-                f"{self.name} wants device={learner.device!r}; give one that is here, such as 'cpu'"
+                f"{what[:200]} is no learner; give an object with adapt(support_x, support_y, "
+                "ways), or a function with these arguments"
+            )
+        self._adapt = adapt
+        named = [source for source in self._sources if hasattr(source, "__qualname__")]
+        definition = named[0] if named and is_function else type(learner)
+        self.name = f"{definition.__module__}.{definition.__qualname__}"[:300]
+        self.numpy = bool(self.attribute("numpy", False))
+        device = self.attribute("device")
+        try:
+            self.device = torch.device("cpu" if device is None else device)
+            torch.empty(0, device=self.device)
+        except Exception:
+            raise UsageError(
+                f"{self.name} wants device={device!r}, which does not exist here; give one that "
+                "does, such as 'cpu'"
             ) from None
         self.loader_options: dict[str, Any] = {
-            "representation": getattr(learner, "representation", "frames"),
-            "layout": getattr(learner, "layout", "TPHW"),
-            "dtype": _torch_dtype(getattr(learner, "dtype", None)),
+            "representation": self._word("representation", "frames"),
+            "layout": self._word("layout", "TPHW"),
+            "dtype": _torch_dtype(self.attribute("dtype")),
         }
+        self.sample_axis = 1 if self.loader_options["layout"] == "TNPHW" else 0
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """Return an attribute of the learner as it is.
+
+        A bound method has the attributes of its object too, and a `functools.partial` has those of
+        its function.
+
+        Args:
+            name: Name of the attribute.
+            default: What to return if there is none.
+
+        Raises:
+            UsageError: Reading it failed, as a property can.
+        """
+        for source in self._sources:
+            try:
+                value = getattr(source, name, _MISSING)
+            except (Exception, SystemExit) as error:
+                raise _failed(name, error) from error
+            # Of a class that a class method is bound to, a function would lack its object.
+            if value is not _MISSING and not (isinstance(source, type) and callable(value)):
+                return value
+        return default
+
+    def _word(self, name: str, default: str) -> str:
+        """Return an attribute that is text."""
+        value = self.attribute(name, default)
+        if not isinstance(value, str):
+            raise UsageError(f"{name}={str(value)[:60]} is no text; give one such as {default!r}")
+        return value
 
     def place(self, episode: Episode) -> Episode:
-        """The episode where the learner wants it."""
+        """Return the episode on the learner's device."""
         return episode if self.device.type == "cpu" else episode.to(self.device)
 
     def adapt(self, episode: Episode, ways: int) -> Classifier:
-        """Let the learner adapt to an episode's support.
+        """Let the learner adapt to the support of an episode.
+
+        Args:
+            episode: The episode, on the learner's device.
+            ways: Classes per episode.
+
+        Returns:
+            The learner's classifier.
 
         Raises:
-            UsageError: it failed, or gave something that cannot classify; names the episode.
+            UsageError: The learner failed, or returned something that cannot be called. The
+                message names the episode.
         """
         import torch
 
-        given = (
+        arrays = (
             episode.numpy()
             if self.numpy
             else {"support_x": episode.support_x, "support_y": episode.support_y}
         )
-        with torch.enable_grad(), _naming(episode, "adapt"):
-            classifier = self._adapt(given["support_x"], given["support_y"], ways)
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            _naming_episode(episode, "adapt"),
+        ):
+            classifier = self._adapt(arrays["support_x"], arrays["support_y"], ways)
         if not callable(classifier):
             raise UsageError(
-                f"episode {episode.index}: adapt gave {type(classifier).__name__}, expected a classifier: something to call with "
-                "query_x that gives scores [n, ways]"
+                f"episode {episode.index}: adapt gave {type(classifier).__name__}, expected a"
+                " classifier; return a function that maps query_x to scores [n, ways]"
             )
         return classifier  # type: ignore[no-any-return]
 
     def scores(
         self, classifier: Classifier, query_x: Any, episode: Episode, ways: int
     ) -> np.ndarray:
-        """A classifier's scores for queries, checked; [n, ways] float64. No gradients are recorded.
+        """Classify queries without recording gradients, and check the scores.
+
+        Args:
+            classifier: What `adapt` returned.
+            query_x: n queries: a tensor, or a list of event arrays.
+            episode: The episode, for messages.
+            ways: Classes per episode.
+
+        Returns:
+            [n, ways] float64.
 
         Raises:
-            UsageError: it failed, or its scores have a wrong shape, are no real numbers, are NaN or lie on another device; names
-                the episode.
+            UsageError: The classifier failed, or its scores have a wrong shape, are not real
+                numbers, contain NaN or lie on another device. The message names the episode.
         """
         import torch
 
         if self.numpy and isinstance(query_x, torch.Tensor):
             query_x = query_x.cpu().numpy()
-        with torch.no_grad(), _naming(episode, "classify"):
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+            _naming_episode(episode, "classify"),
+        ):
             answer = classifier(query_x)
-        return _checked(answer, len(query_x), ways, self.device, episode)
+        n = query_x.shape[1] if self.sample_axis else len(query_x)
+        return _checked_scores(answer, n, ways, self.device, episode)
 
     def synchronize(self) -> None:
-        """Wait until a GPU has done what it was asked to, so that a clock can be read."""
+        """Wait until the learner's GPU, if it has one, has finished; then a clock can be read."""
         if self.device.type == "cuda":
             import torch
 
             torch.cuda.synchronize(self.device)
 
-    def offers(self, name: str) -> Any:
-        """What the learner tells of itself: an attribute, or what the method of that name gives; None where it has neither.
+    def read_attribute(self, name: str) -> Any:
+        """Return an optional attribute of the learner.
+
+        Args:
+            name: Name of the attribute.
+
+        Returns:
+            Its value, or the return value of the method of that name; None if there is neither.
 
         Raises:
-            UsageError: the method failed.
+            AttributeFailedError: The method failed.
         """
+        value = self.attribute(name)
+        if not callable(value) or _is_module(value):
+            return value
         try:
-            value = getattr(self.learner, name, None)
-            return value() if callable(value) and not _is_module(value) else value
-        except Exception as error:
-            raise UsageError(
-                f"the learner's {name} failed: {type(error).__name__}: {error}"
-            ) from error
+            return value()
+        except (Exception, SystemExit) as error:
+            raise _failed(name, error) from error
 
     def overlap(self, dataset: ComposedDataset) -> str | None:
-        """What of a test the learner's weights have seen, as it tells; asked before the first episode.
+        """Ask the learner what of a test its weights were trained on.
+
+        Args:
+            dataset: The test split.
+
+        Returns:
+            The learner's answer; None if it reports no overlap.
 
         Raises:
-            UsageError: the learner refuses this test, or told something that is no text.
+            UsageError: The learner refuses this test, or its answer is not text.
         """
-        told = getattr(self.learner, "overlap", None)
-        found = (
-            told(dataset) if callable(told) and not takes_nothing(told) else self.offers("overlap")
-        )
-        if not isinstance(found, str | None):
-            raise UsageError(f"overlap={found!r}; offer a text, or None for nothing")
-        return found
+        attribute = self.attribute("overlap")
+        if callable(attribute) and not takes_no_arguments(attribute):
+            try:
+                overlap = attribute(dataset)
+            except MetaeventsError:
+                raise
+            except (Exception, SystemExit) as error:
+                raise _failed("overlap", error) from error
+        else:
+            overlap = self.read_attribute("overlap")
+        if not isinstance(overlap, str | None):
+            raise UsageError(f"overlap={overlap!r:.80}; offer a text, or None for no overlap")
+        if overlap and (len(overlap) > _MAX_TEXT or printable(overlap) != overlap):
+            raise UsageError(
+                f"overlap={overlap[:60]!r} is {len(overlap):,} characters long or has control "
+                f"characters; offer a text of at most {_MAX_TEXT:,} visible characters"
+            )
+        return overlap if overlap and overlap.strip() else None
 
     def parameters(self) -> int | None:
-        """The number of parameters, where the learner offers them."""
-        return _count(self.offers("parameters"))
+        """Return the number of parameters; None if the learner does not offer them.
+
+        Raises:
+            UsageError: The learner's method failed, or it offers something else.
+        """
+        offered = self.attribute("parameters")
+        if isinstance(offered, Iterator):  # it can be read once
+            if self._iterator is None or self._iterator[0] is not offered:
+                self._iterator = offered, _count_parameters(offered)
+            return self._iterator[1]
+        return _count_parameters(self.read_attribute("parameters"))
+
+
+class AttributeFailedError(UsageError):
+    """An attribute or a method that reports on a learner raised an exception."""
+
+
+_MISSING = object()
+
+
+def _failed(name: str, error: BaseException) -> AttributeFailedError:
+    """Return the error for an attribute that could not be read."""
+    return AttributeFailedError(f"the learner's {name} failed: {type(error).__name__}: {error}")
+
+
+def _attribute_sources(learner: Any) -> list[Any]:
+    """Return a learner and what it was made from: where its attributes may be."""
+    sources = [learner]
+    for _ in range(_MAX_SOURCES):
+        last = sources[-1]
+        if isinstance(last, partial):
+            sources.append(last.func)
+        elif inspect.ismethod(last):
+            sources.append(last.__self__)
+        elif inspect.isfunction(last) and hasattr(last, "__wrapped__"):
+            sources.append(last.__wrapped__)
+        else:
+            break
+    return sources
 
 
 def _torch_dtype(value: Any) -> torch.dtype | None:
+    """Return the torch dtype of a dtype of torch or numpy or of its name; None for None."""
     import torch
 
     if value is None or isinstance(value, torch.dtype):
         return value
-    name = value.removeprefix("torch.") if isinstance(value, str) else np.dtype(value).name
-    dtype = getattr(torch, name, None)
+    try:
+        name = value.removeprefix("torch.") if isinstance(value, str) else np.dtype(value).name
+        dtype = getattr(torch, name, None)
+    except Exception:  # whatever numpy says of something that is no dtype
+        dtype = None
     if not isinstance(dtype, torch.dtype):
-        raise UsageError(f"dtype={value!r}; choose float32, float16 or uint8")
+        raise UsageError(f"dtype={value!r:.80}; choose float32, float16 or uint8")
     return dtype
 
 
 @contextmanager
-def _naming(episode: Episode, doing: str) -> Iterator[None]:
+def _naming_episode(episode: Episode, action: str) -> Iterator[None]:
+    """Turn any exception of a learner into a UsageError that names the episode."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(
-            f"episode {episode.index}: the learner failed in {doing}: {type(error).__name__}: {error}"
+            f"episode {episode.index}: the learner failed in {action}: "
+            f"{type(error).__name__}: {error}"
         ) from error
 
 
-def _checked(answer: Any, n: int, ways: int, device: torch.device, episode: Episode) -> np.ndarray:
+def _checked_scores(
+    answer: Any, n: int, ways: int, device: torch.device, episode: Episode
+) -> np.ndarray:
+    """Return a classifier's answer as [n, ways] float64, or raise a UsageError."""
     import torch
 
-    def refuse(what: str) -> UsageError:
+    def unfit(what: str) -> UsageError:
         return UsageError(
-            f"episode {episode.index}: the classifier gave {what}; return scores [{n}, {ways}], one a class"
+            f"episode {episode.index}: the classifier gave {what}; return scores [{n}, {ways}], "
+            "one per class"
         )
 
     if isinstance(answer, torch.Tensor):
-        same_kind = answer.device.type == device.type
-        if not same_kind or (device.index is not None and answer.device.index != device.index):
+        same_type = answer.device.type == device.type
+        if not same_type or (device.index is not None and answer.device.index != device.index):
             raise UsageError(
-                f"episode {episode.index}: the scores are on {answer.device}, the queries were on {device}; return them there, "
-                "or say with the attribute `device` where the learner works"
+                f"episode {episode.index}: the scores are on {answer.device}, the queries were on "
+                f"{device}; return them there, or set the learner's attribute `device`"
             )
-        answer = answer.detach().cpu()
-        if answer.is_floating_point():
-            answer = answer.double()  # numpy knows no bfloat16
     try:
+        if isinstance(answer, torch.Tensor):
+            answer = answer.detach().cpu()
+            if answer.is_floating_point():
+                answer = answer.double()  # numpy has no bfloat16
         scores = np.asarray(answer)
-    except (TypeError, ValueError, RuntimeError):
-        raise refuse(f"{type(answer).__name__} that is no array") from None
+    except Exception:  # sparse tensors, ragged lists, arrays of other packages
+        raise unfit(f"{type(answer).__name__} that is no array") from None
     if scores.dtype.kind not in "fiub":
-        raise refuse(f"{scores.dtype} {list(scores.shape)}")
+        raise unfit(f"{scores.dtype} {list(scores.shape)}")
     if scores.shape == (n,) and scores.dtype.kind in "iu":
-        raise refuse(f"whole numbers [{n}], as if they were class ids")
+        raise unfit(f"whole numbers [{n}], as if they were class ids")
     if scores.shape != (n, ways):
-        raise refuse(f"shape {list(scores.shape)}")
+        raise unfit(f"shape {list(scores.shape)}")
     if np.isnan(scores).any():
-        raise refuse(f"NaN for {int(np.isnan(scores).any(axis=1).sum())} of {n} queries")
+        raise unfit(f"NaN for {int(np.isnan(scores).any(axis=1).sum())} of {n} queries")
     return scores.astype(np.float64)
 
 
 def _is_module(value: Any) -> bool:
+    """Return whether a value is a torch module or something alike."""
     return hasattr(value, "state_dict")
 
 
-def _count(held: Any) -> int | None:
-    """How many numbers there are in a module, tensors, arrays, or containers of them; a number stands for itself."""
-    if held is None or isinstance(held, (int, np.integer)):
-        return None if held is None else int(held)
-    if _is_module(held):
-        held = held.parameters()
-    if hasattr(held, "shape"):
-        return int(np.prod(held.shape))
-    if isinstance(held, Mapping):
-        held = held.values()
-    if isinstance(held, Iterable):
-        return sum(_count(part) or 0 for part in held)
-    raise UsageError(f"parameters={held!r}; offer their number, a module, or tensors")
+def _count_parameters(parameters: Any) -> int | None:
+    """Return the number of parameters that a learner offers; None stands for itself."""
+    if parameters is None:
+        return None
+    try:
+        number = _count(parameters)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(
+            f"the learner's parameters cannot be counted ({type(error).__name__}: {error}); offer "
+            "their number, a module, or tensors"
+        ) from error
+    return whole_number("the learner's parameters", number, least=0, most=_MAX_PARAMETERS)
 
 
-def takes_nothing(function: Callable[..., Any]) -> bool:
+def _count(parameters: Any) -> int:
+    """Return the number of elements in a module, tensors, arrays, or nested containers of them.
+
+    A number stands for itself, None for nothing.
+    """
+    if parameters is None:
+        return 0
+    if isinstance(parameters, (int, np.integer)) and not isinstance(parameters, bool):
+        return int(parameters)
+    if _is_module(parameters):
+        parameters = parameters.parameters()
+    if hasattr(parameters, "shape"):
+        return int(np.prod(parameters.shape))
+    if isinstance(parameters, Mapping):
+        parameters = parameters.values()
+    if isinstance(parameters, Iterable) and not isinstance(parameters, (str, bytes, bytearray)):
+        return sum(map(_count, parameters))
+    raise UsageError(f"parameters={parameters!r:.80}; offer their number, a module, or tensors")
+
+
+def takes_no_arguments(function: Callable[..., Any]) -> bool:
+    """Return whether a function can be called without arguments."""
     needed = (
         inspect.Parameter.POSITIONAL_ONLY,
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
         inspect.Parameter.KEYWORD_ONLY,
     )
-    parameters = inspect.signature(function).parameters.values()
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # compiled functions may have none
+        return False
     return all(p.kind not in needed or p.default is not p.empty for p in parameters)

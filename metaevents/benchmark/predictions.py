@@ -1,13 +1,17 @@
-"""Prediction files, and the score that follows from one: everything recomputed from the predictions and the archive.
+"""Prediction files: writing them, and reading them with every check that needs no archive.
 
-A prediction file is a .npz of three arrays (and an optional fourth), so small that an entry carries it along:
+A prediction file is a .npz file with three arrays and an optional fourth. It is small, so that an
+entry can carry it along:
 
-    header       a JSON string: format, format_version, metaevents_version, protocol, fingerprint, episodes_digest
-    episodes     [n] int32, the number of the episode in every row; absent where rows are in order
-    predictions  [n, ways * queries] uint8 or int16, labels within the episode, in the order of its queries
-    scores       [n, ways * queries, ways] float32, optional, not read by scoring
+    header       JSON text: format, format_version, metaevents_version, protocol, fingerprint,
+                 episodes_digest
+    episodes     [n] int32, the episode's index in every row; if absent, the rows are in order
+    predictions  [n, ways * queries] uint8 or int16, labels within the episode, in the order of its
+                 queries
+    scores       [n, ways * queries, ways] float32, optional, ignored by scoring
 
-Who made the predictions, and how, is left to `metaevents.benchmark.evaluation` and to whoever has a program of their own.
+Making predictions is left to `metaevents.benchmark.evaluation` or to any other program; scoring
+them is left to `metaevents.benchmark.scoring`.
 """
 
 from __future__ import annotations
@@ -15,8 +19,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
-import zlib
+import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,26 +30,37 @@ import numpy as np
 
 from metaevents._version import __version__
 from metaevents.benchmark.protocols import Protocol
-from metaevents.errors import MissingError, UsageError
-from metaevents.files import PathLike
+from metaevents.benchmark.schema_errors import brief
+from metaevents.benchmark.untrusted import describe, parse_json, read_arrays, read_bytes
+from metaevents.errors import UsageError
+from metaevents.files import PathLike, user_path, write_atomic
 
 FORMAT = "metaevents-predictions"
-
 FORMAT_VERSION = 1
 
-_MAX_BYTES = (
-    1 << 28
-)  # of unpacked arrays; the largest protocol with its scores has 15 million numbers
+MAX_PREDICTIONS_BYTES = 1 << 28
+"""Largest size of a file, packed and unpacked. The scores of the largest protocol have 14 MB."""
+
+_MAX_HEADER_BYTES = 1 << 18
+
+# Samples that any file may name, and samples per byte of a larger file. The largest protocol has
+# 240,000 samples. Predictions of 5-way episodes have a byte per 3 samples, uncompressed ones more.
+_FREE_SAMPLES = 1_000_000
+_SAMPLES_PER_BYTE = 8
+
+_ARRAYS = ("header", "episodes", "predictions", "scores")
+
+_ADVICE = "write it with `metaevents evaluate ... --predictions FILE`"
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a learner answered to every query of a run.
+    """A learner's answers to all queries of a protocol.
 
     Attributes:
-        protocol: the run.
-        fingerprint: of the archive.
-        episodes_digest: over all episodes in order.
+        protocol: The protocol.
+        fingerprint: Fingerprint of the archive.
+        episodes_digest: Digest of all episodes, in order.
         labels: [episodes, ways * queries] labels within the episode, in the order of its queries.
         scores: [episodes, ways * queries, ways] float32, or None.
     """
@@ -57,7 +72,17 @@ class Predictions:
     scores: np.ndarray | None = field(default=None, repr=False)
 
     def to_bytes(self, scores: bool = False) -> bytes:
-        """The prediction file; equal predictions give equal bytes."""
+        """Return the content of the prediction file; equal predictions give equal bytes.
+
+        Args:
+            scores: Include the scores.
+
+        Returns:
+            The content of a .npz file.
+
+        Raises:
+            UsageError: `scores` is true and there are none.
+        """
         header = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -73,129 +98,229 @@ class Predictions:
         }
         if scores:
             if self.scores is None:
-                raise UsageError("these predictions hold no scores; save them without")
+                raise UsageError("these predictions hold no scores; save them with scores=False")
             arrays["scores"] = self.scores.astype(np.float32)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **arrays)
         return buffer.getvalue()
 
     def save(self, path: PathLike, scores: bool = False) -> str:
-        """Write the prediction file; returns its hex SHA-256."""
+        """Write the prediction file.
+
+        Args:
+            path: The file, which is replaced.
+            scores: Include the scores.
+
+        Returns:
+            Hex SHA-256 of the file.
+
+        Raises:
+            UsageError: `scores` is true and there are none, or the file cannot be written; see
+                `write_result`.
+        """
         content = self.to_bytes(scores)
-        Path(path).expanduser().write_bytes(content)
+        write_result(user_path(path), content)
         return hashlib.sha256(content).hexdigest()
 
     @classmethod
     def load(cls, path: PathLike) -> Predictions:
         """Read a prediction file.
 
+        Args:
+            path: The file.
+
+        Returns:
+            The predictions, in order of the episodes.
+
         Raises:
-            MissingError: no such file.
-            UsageError: no prediction file, or one whose predictions are missing, there twice or out of range.
+            MissingError: There is no such file.
+            UsageError: The file is no prediction file or cannot be read, predictions are missing,
+                duplicated or out of range, or the file names far more samples than its size
+                explains.
         """
-        path = Path(path).expanduser()
-        header, arrays = _read(path)
-        protocol = Protocol.from_dict(header["protocol"])
-        labels, scores = _in_order(path, protocol, arrays)
+        path = user_path(path)
+        return cls.from_bytes(
+            read_bytes(path, MAX_PREDICTIONS_BYTES, "prediction file", _ADVICE), str(path)
+        )
+
+    @classmethod
+    def from_bytes(cls, content: bytes, name: str) -> Predictions:
+        """Read the content of a prediction file.
+
+        Args:
+            content: The content of the file.
+            name: The file's name, for messages.
+
+        Returns:
+            The predictions, in order of the episodes.
+
+        Raises:
+            UsageError: As for `load`.
+        """
+        header, arrays = _parse(content, name)
+        try:
+            protocol = Protocol.from_dict(header["protocol"])
+        except UsageError as error:
+            raise UsageError(f"{name}: {error}") from None
+        _check_samples(name, protocol, len(content))
+        order = _episode_order(name, protocol, arrays)
+        labels = check_labels(name, protocol, arrays["predictions"][order])
+        scores = arrays.get("scores")
+        if scores is not None:
+            shape = (*labels.shape, protocol.ways)
+            if scores.shape != shape or scores.dtype.kind not in "iuf":
+                raise UsageError(
+                    f"{name}: scores have shape {scores.shape}, expected {shape}, and are "
+                    f"{scores.dtype}, expected numbers; {_ADVICE}"
+                )
+            scores = scores[order]
         return cls(protocol, header["fingerprint"], header["episodes_digest"], labels, scores)
 
 
-def _read(path: Path) -> tuple[Mapping[str, Any], Mapping[str, np.ndarray]]:
-    """The header and the arrays of a prediction file."""
-    if not path.is_file():
-        raise MissingError(
-            f"no prediction file {path}; `metaevents evaluate ... --predictions FILE` writes one"
-        )
-    problem = f"{path} is no prediction file of metaevents"
+def _parse(content: bytes, name: str) -> tuple[Mapping[str, Any], Mapping[str, np.ndarray]]:
+    """Return the header and the arrays of a prediction file.
+
+    Whatever a parser trips over becomes a UsageError here.
+    """
+    problem = f"{name} is no prediction file of metaevents"
     try:
-        with zipfile.ZipFile(path) as archive:
-            if (size := sum(member.file_size for member in archive.infolist())) > _MAX_BYTES:
-                raise UsageError(
-                    f"{path} unpacks to {size:,} bytes, at most {_MAX_BYTES:,} are expected; leave the scores out"
-                )
-        with np.load(path, allow_pickle=False) as loaded:
-            arrays = {
-                name: loaded[name]
-                for name in ("header", "episodes", "predictions", "scores")
-                if name in loaded
-            }
-        header = json.loads(str(arrays["header"]))
-    except UsageError:
-        raise
-    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError) as error:
-        raise UsageError(
-            f"{problem} ({error}); write it with `metaevents evaluate ... --predictions FILE`"
-        ) from None
-    wanted = {"protocol": dict, "fingerprint": str, "episodes_digest": str}
+        arrays = read_arrays(content, _ARRAYS, MAX_PREDICTIONS_BYTES)
+        header = parse_json(_header_text(arrays))
+    except Exception as error:
+        raise UsageError(f"{problem} ({describe(error)}); {_ADVICE}") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise UsageError(f"{problem}: its header does not say format {FORMAT!r}; {_ADVICE}")
+    version = header.get("format_version")
+    if type(version) is not int or version != FORMAT_VERSION:
         raise UsageError(
-            f"{problem}: its header does not say format {FORMAT!r}; write it with `metaevents evaluate`"
+            f"{name} has format version {brief(version)}, this release reads {FORMAT_VERSION}; "
+            "upgrade metaevents"
         )
-    if header.get("format_version") != FORMAT_VERSION:
-        raise UsageError(
-            f"{path} has format version {header.get('format_version')}, this release reads {FORMAT_VERSION}; upgrade metaevents"
-        )
-    for name, kind in wanted.items():
-        if not isinstance(header.get(name), kind):
-            raise UsageError(
-                f"{problem}: its header has no {name}; write it with `metaevents evaluate`"
-            )
+    for key, kind in {"protocol": dict, "fingerprint": str, "episodes_digest": str}.items():
+        if not isinstance(header.get(key), kind):
+            raise UsageError(f"{problem}: its header has no {key}; {_ADVICE}")
     if "predictions" not in arrays:
-        raise UsageError(
-            f"{problem}: it holds no array 'predictions'; write it with `metaevents evaluate`"
-        )
+        raise UsageError(f"{problem}: it holds no array 'predictions'; {_ADVICE}")
     return header, arrays
 
 
-def _in_order(
-    path: Path, protocol: Protocol, arrays: Mapping[str, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Predictions (and scores, where there are some) in order of the episodes, everything there once and in range."""
+def _header_text(arrays: Mapping[str, np.ndarray]) -> str:
+    """Return the header of a prediction file, which is an array of a single text."""
+    if "header" not in arrays:
+        raise ValueError("it holds no array 'header'")
+    array = arrays["header"]
+    if array.shape or array.dtype.kind != "U" or array.nbytes > _MAX_HEADER_BYTES:
+        raise ValueError(f"its header is {array.dtype} of shape {array.shape}, expected a text")
+    return str(array[()])
+
+
+def _check_samples(name: str, protocol: Protocol, size: int) -> None:
+    """Refuse a file that names far more samples than its size explains.
+
+    Scoring draws every episode anew. So its time would be out of proportion to the file's size.
+    """
+    samples = protocol.episodes * protocol.ways * (protocol.shots + protocol.queries)
+    if samples > max(_FREE_SAMPLES, _SAMPLES_PER_BYTE * size):
+        raise UsageError(
+            f"{name} has {size:,} bytes and names {protocol.episodes:,} episodes of "
+            f"{samples // protocol.episodes:,} samples; more than {_FREE_SAMPLES:,} samples need a "
+            f"byte per {_SAMPLES_PER_BYTE}; save it without compression, or give fewer episodes"
+        )
+
+
+def _episode_order(name: str, protocol: Protocol, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the rows in order of the episodes, [episodes]; every episode must have one row."""
     predictions = arrays["predictions"]
     if predictions.ndim != 2 or predictions.dtype.kind not in "iu":
         raise UsageError(
-            f"{path}: predictions are {predictions.dtype} of shape {predictions.shape}, expected whole numbers "
-            f"[{protocol.episodes}, {protocol.n_queries}]"
+            f"{name}: predictions are {predictions.dtype} of shape {predictions.shape}, expected "
+            f"whole numbers [{protocol.episodes}, {protocol.n_queries}]"
         )
     rows, columns = predictions.shape
     if columns != protocol.n_queries:
         raise UsageError(
-            f"{path}: {columns} predictions an episode, expected {protocol.n_queries} ({protocol.ways} ways x "
-            f"{protocol.queries} queries); give one for every query"
+            f"{name}: {columns} predictions per episode, expected {protocol.n_queries} "
+            f"({protocol.ways} ways x {protocol.queries} queries); give one per query"
         )
     episodes = arrays.get("episodes", np.arange(rows))
     if episodes.shape != (rows,) or episodes.dtype.kind not in "iu":
         raise UsageError(
-            f"{path}: episodes are {episodes.dtype} of shape {episodes.shape}, expected whole numbers [{rows}]"
+            f"{name}: episodes are {episodes.dtype} of shape {episodes.shape}, expected whole "
+            f"numbers [{rows}]"
         )
-    if len(wrong := episodes[(episodes < 0) | (episodes >= protocol.episodes)]):
+    if len(unknown := episodes[(episodes < 0) | (episodes >= protocol.episodes)]):
         raise UsageError(
-            f"{path}: episode {wrong[0]} is not one of 0 to {protocol.episodes - 1}; predict those alone"
+            f"{name}: episode {unknown[0]} is out of range; give episodes 0 to "
+            f"{protocol.episodes - 1} only"
         )
-    order = np.argsort(episodes, kind="stable")
-    found, times = np.unique(episodes, return_counts=True)
-    if len(twice := found[times > 1]):
+    unique, counts = np.unique(episodes, return_counts=True)
+    if len(repeated := unique[counts > 1]):
         raise UsageError(
-            f"{path}: {len(twice)} episodes are there more than once, the first is {twice[0]}; give each once"
+            f"{name}: {len(repeated)} episodes occur more than once, the first is {repeated[0]}; "
+            "give each once"
         )
     if rows < protocol.episodes:
-        first = next((i for i, episode in enumerate(found) if i != episode), rows)
+        first = next((i for i, episode in enumerate(unique) if i != episode), rows)
         raise UsageError(
-            f"{path}: {protocol.episodes - rows} of {protocol.episodes} episodes are missing, the first is {first}; predict all"
+            f"{name}: {protocol.episodes - rows} of {protocol.episodes} episodes are missing, the "
+            f"first is {first}; give all"
         )
-    labels = predictions[order]
-    wrong_at = np.argwhere((labels < 0) | (labels >= protocol.ways))
-    if len(wrong_at):
-        episode, query = wrong_at[0]
+    return np.argsort(episodes, kind="stable")
+
+
+def check_labels(name: str, protocol: Protocol, predictions: np.ndarray) -> np.ndarray:
+    """Return predictions as labels; every one must be in range.
+
+    Args:
+        name: Where the predictions come from, for messages.
+        protocol: Their protocol.
+        predictions: [episodes, ways * queries] whole numbers, in order of the episodes.
+
+    Returns:
+        [episodes, ways * queries] int16.
+
+    Raises:
+        UsageError: They have another shape or type, or one is out of range.
+    """
+    shape = (protocol.episodes, protocol.n_queries)
+    if predictions.shape != shape or predictions.dtype.kind not in "iu":
         raise UsageError(
-            f"{path}: {len(wrong_at)} predictions are out of range, the first is {labels[episode, query]} for query {query} of "
-            f"episode {episode}; give a label from 0 to {protocol.ways - 1}"
+            f"{name}: predictions are {predictions.dtype} of shape {predictions.shape}, expected "
+            f"whole numbers {list(shape)}"
         )
-    scores = arrays.get("scores")
-    if scores is not None:
-        if scores.shape != (rows, columns, protocol.ways):
+    out_of_range = (predictions < 0) | (predictions >= protocol.ways)
+    if n_wrong := int(np.count_nonzero(out_of_range)):
+        episode, query = np.unravel_index(int(out_of_range.argmax()), shape)
+        raise UsageError(
+            f"{name}: {n_wrong} predictions are out of range, the first is "
+            f"{predictions[episode, query]} for query {query} of episode {episode}; give labels "
+            f"from 0 to {protocol.ways - 1}"
+        )
+    return predictions.astype(np.int16)
+
+
+def write_result(path: Path, content: bytes) -> None:
+    """Write a file that holds the result of long work.
+
+    If that fails, the content is kept in the folder for temporary files.
+
+    Args:
+        path: The file, which is replaced.
+        content: Its content.
+
+    Raises:
+        UsageError: The file cannot be written. The message says where the content is instead.
+    """
+    try:
+        write_atomic(path, content)
+    except OSError as error:
+        problem = f"{path} cannot be written ({error.strerror or error})"
+        try:
+            descriptor, name = tempfile.mkstemp(prefix="metaevents-", suffix=path.suffix)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+        except OSError:
             raise UsageError(
-                f"{path}: scores have shape {scores.shape}, expected {(rows, columns, protocol.ways)}"
-            )
-        scores = scores[order]
-    return labels.astype(np.int16), scores
+                f"{problem}; check the path, its permissions and the free space"
+            ) from error
+        raise UsageError(f"{problem}; its content is in {name}, move it from there") from error

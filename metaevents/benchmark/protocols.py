@@ -1,8 +1,8 @@
-"""The benchmark's protocols, read from package files: which episodes a learner is scored on, and their digests.
+"""The evaluation protocols: on which episodes a learner is scored.
 
-`protocols.json` is the table: dataset x setting x pairing x class split. `episode-digests.json` holds, for known archives, the
-digest of each protocol's episode list, so that anybody can tell that two scores are over the same episodes;
-`python -m metaevents.benchmark.episode_digests ARCHIVE ...` writes it anew. Running a learner is left to
+The table of protocols is `metaevents/data/protocols.json`. A protocol is bound to a dataset, a
+pairing and a class split; `episode_list` draws its episodes. The published digests of the episode
+lists are left to `metaevents.benchmark.episode_digests`, and running a learner is left to
 `metaevents.benchmark.evaluation`.
 """
 
@@ -18,27 +18,43 @@ from typing import Any, cast
 
 import numpy as np
 
+from metaevents.arguments import whole_number
 from metaevents.datasets import ComposedDataset
 from metaevents.episodes import Episode
 from metaevents.errors import UsageError
-from metaevents.sampling import EpisodeSampler
+from metaevents.files import progress_bar
+from metaevents.sampling import MAX_SEED, EpisodeSampler
 
 DATA = files("metaevents") / "data"
+"""Folder of the package's data files."""
 
-_CHOICES = ("dataset", "pairing", "classes")  # a row of the table lists which of them it has
+MAX_EPISODES = 1_000_000
+"""Largest number of episodes that an evaluation can have."""
 
+_MAX_QUERIES = 200_000_000  # of all episodes; an evaluation holds about 30 bytes for each
+_MAX_NUMBER = 10**15  # of the schema of entries
+_MAX_NAME = 300
+
+_CHOICES = ("dataset", "pairing", "classes")  # a row of the table lists the allowed values
 _NUMBERS = ("ways", "shots", "queries", "episodes", "seed")
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """One protocol, or a run that goes by its name and may differ from it.
+    """A protocol bound to a dataset, or a modified copy of one; see `deviations`.
 
     Attributes:
-        name, version: "5way-1shot", 1.
-        dataset, pairing, classes, split: what the episodes are drawn from.
-        ways, shots, queries: classes an episode; support and query samples a class.
-        episodes, seed: length and name of the stream.
+        name: Such as "5way-1shot".
+        version: Version of the protocol, from 1.
+        dataset: Name of the dataset.
+        pairing: "all" or "published".
+        classes: Name of the class split.
+        split: Split that the episodes are drawn from: "test" in all protocols.
+        ways: Classes per episode.
+        shots: Support samples per class.
+        queries: Query samples per class.
+        episodes: Number of episodes.
+        seed: Seed of the stream of episodes.
     """
 
     name: str
@@ -54,94 +70,129 @@ class Protocol:
     seed: int
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON can write them."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Protocol:
-        """The protocol that a file states.
+        """Return the protocol with the given fields.
+
+        Args:
+            fields: All fields by name, as `to_dict` returns them.
+
+        Returns:
+            The protocol, whose name is not checked; see `deviations`.
 
         Raises:
-            UsageError: a field is missing, unknown, of a wrong type or below what it can be.
+            UsageError: A field is missing, unknown, of a wrong type or out of range.
         """
-        kinds = {name: int if kind == "int" else str for name, kind in cls.__annotations__.items()}
-        if set(fields) != set(kinds):
+        types = {name: int if kind == "int" else str for name, kind in cls.__annotations__.items()}
+        if not isinstance(fields, Mapping) or set(fields) != set(types):
+            names = ", ".join(map(str, fields)) if isinstance(fields, Mapping) else repr(fields)
             raise UsageError(
-                f"a protocol has the fields {', '.join(kinds)}; got {', '.join(map(str, fields)) or 'none'}"
+                f"a protocol has the fields {', '.join(types)}; got {names[:300] or 'none'}"
             )
-        for name, kind in kinds.items():
+        for name, kind in types.items():
             value = fields[name]
-            if type(value) is not kind or (isinstance(value, int) and value < (name != "seed")):
-                raise UsageError(
-                    f"protocol field {name}={value!r} is no {'whole number in range' if kind is int else 'name'}"
-                )
+            if kind is int:
+                least, most = (0, MAX_SEED) if name == "seed" else (1, _MAX_NUMBER)
+                fits = type(value) is int and least <= value <= most
+                expected = f"a whole number from {least} to {most}"
+            else:
+                fits = type(value) is str and len(value) <= _MAX_NAME
+                expected = f"a name of at most {_MAX_NAME} characters"
+            if not fits:
+                text = repr(value) if isinstance(value, (str, float)) else str(value)[:80]
+                raise UsageError(f"protocol field {name}={text[:80]}; give {expected}")
         return cls(**fields)
 
     @property
     def n_queries(self) -> int:
-        """Queries an episode."""
+        """Queries per episode."""
         return self.ways * self.queries
 
     def deviations(self) -> list[str]:
-        """What makes this run something else than the protocol whose name it bears; empty if it is the protocol.
+        """Compare this with the protocol of the same name and version.
+
+        Returns:
+            One text per field that differs; empty if this is the protocol itself.
 
         Raises:
-            UsageError: no protocol of that name and version.
+            UsageError: There is no protocol of that name and version.
         """
         row = _row(self.name, self.version)
-        expected = {field: row[field] for field in _CHOICES} | {
+        allowed = {field: row[field] for field in _CHOICES} | {
             field: [row[field]] for field in ("split", *_NUMBERS)
         }
         return [
-            f"{field}={getattr(self, field)} instead of {' or '.join(map(str, fitting))}"
-            for field, fitting in expected.items()
-            if getattr(self, field) not in fitting
+            f"{field}={getattr(self, field)} instead of {' or '.join(map(str, values))}"
+            for field, values in allowed.items()
+            if getattr(self, field) not in values
         ]
 
     def check_dataset(self, dataset: ComposedDataset) -> None:
-        """Refuse a dataset that this run's episodes are not drawn from."""
-        have = (dataset.name, dataset.pairing, dataset.class_split, dataset.split)
-        want = (self.dataset, self.pairing, self.classes, self.split)
-        if have != want:
+        """Check that a dataset is the one that the episodes are drawn from.
+
+        Args:
+            dataset: A dataset with its pairing, class split and split.
+
+        Raises:
+            UsageError: It is another one.
+        """
+        expected = (self.dataset, self.pairing, self.classes, self.split)
+        given = (dataset.name, dataset.pairing, dataset.class_split, dataset.split)
+        if given != expected:
             raise UsageError(
-                f"these episodes are drawn from {', '.join(want)}, the dataset given is {', '.join(have)}"
+                f"these episodes are drawn from {', '.join(expected)}, the dataset given is "
+                f"{', '.join(given)}; give the dataset that they are drawn from"
             )
 
 
 @cache
 def _rows() -> Mapping[str, Mapping[int, Mapping[str, Any]]]:
-    """Name -> version -> row of the table, with what all rows share."""
+    """Return the table's rows by name and version, each with the fields that all rows share."""
     table = json.loads((DATA / "protocols.json").read_text("utf-8"))
-    found: dict[str, dict[int, Mapping[str, Any]]] = {}
+    rows: dict[str, dict[int, Mapping[str, Any]]] = {}
     for row in table["protocols"]:
-        shared = {
+        fields = {
             "split": table["split"],
             "seed": table["seed"],
             "dataset": row["datasets"],
             "pairing": row["pairings"],
         }
-        found.setdefault(row["name"], {})[row["version"]] = {**row, **shared}
-    return found
+        rows.setdefault(row["name"], {})[row["version"]] = {**row, **fields}
+    return rows
 
 
 def names() -> tuple[str, ...]:
-    """The names of all protocols."""
+    """Return the names of all protocols."""
     return tuple(_rows())
 
 
 def _row(name: str, version: int | None = None) -> Mapping[str, Any]:
-    versions = _rows().get(name)
+    """Return a row of the table, of the newest version if none is given.
+
+    Raises:
+        UsageError: There is no such protocol or version.
+    """
+    versions = _rows().get(name) if isinstance(name, str) else None
     if versions is None:
-        raise UsageError(f"no protocol {name!r}; choose one of {', '.join(names())}")
-    chosen = max(versions) if version is None else version
-    if chosen not in versions:
+        raise UsageError(f"no protocol {str(name)[:80]!r}; choose one of {', '.join(names())}")
+    version = max(versions) if version is None else version
+    if version not in versions:
         raise UsageError(
-            f"protocol {name} in version {chosen}: this release knows {', '.join(map(str, versions))}; upgrade metaevents"
+            f"protocol {name} in version {version}: this release knows "
+            f"{', '.join(map(str, versions))}; upgrade metaevents"
         )
-    return versions[chosen]
+    return versions[version]
 
 
 def protocols() -> Iterator[Protocol]:
-    """Every protocol of the benchmark in its newest version, bound to its dataset, pairing and class split."""
+    """Yield every protocol, bound to each of its datasets, class splits and pairings.
+
+    Yields:
+        Protocols of the newest version.
+    """
     for name in names():
         row = _row(name)
         for dataset in row["dataset"]:
@@ -153,59 +204,85 @@ def protocols() -> Iterator[Protocol]:
 def _protocol(
     row: Mapping[str, Any], dataset: str, pairing: str, classes: str, split: str
 ) -> Protocol:
-    fixed = {field: row[field] for field in ("name", "version", *_NUMBERS)}
-    return Protocol(dataset=dataset, pairing=pairing, classes=classes, split=split, **fixed)
+    """Return the protocol of a row of the table, bound to a dataset."""
+    fields = {field: row[field] for field in ("name", "version", *_NUMBERS)}
+    return Protocol(dataset=dataset, pairing=pairing, classes=classes, split=split, **fields)
 
 
 def bind(
     name: str, dataset: ComposedDataset, episodes: int | None = None, queries: int | None = None
 ) -> Protocol:
-    """The run of a protocol on a dataset, with fewer (or more) episodes and queries where they are given.
+    """Bind a protocol to a dataset.
+
+    Args:
+        name: Name of the protocol; its newest version is taken.
+        dataset: The split to evaluate on, with its pairing and class split.
+        episodes: Another number of episodes than the protocol's.
+        queries: Another number of queries per class than the protocol's.
+
+    Returns:
+        The protocol; a modified copy if a number is given or the dataset is not one of its own.
 
     Raises:
-        UsageError: no such protocol, or a number below 1.
+        UsageError: There is no such protocol, a number is no whole number of at least 1, or there
+            are more than a million episodes.
     """
-    run = _protocol(_row(name), dataset.name, dataset.pairing, dataset.class_split, dataset.split)
-    given: dict[str, Any] = {"episodes": episodes, "queries": queries}
-    for field, value in list(given.items()):
-        if value is None:
-            del given[field]
-        elif value < 1:
-            raise UsageError(f"{field}={value}; give at least 1")
-    return replace(run, **given)
-
-
-def sampler(dataset: ComposedDataset, run: Protocol) -> EpisodeSampler:
-    """The episodes of a run, by number.
-
-    Raises:
-        UsageError: the archive has too few recordings for them; where the sample's protocols fit it, the message says so.
-    """
-    try:
-        return EpisodeSampler(dataset, run.ways, run.shots, run.queries, run.seed)
-    except UsageError as error:
-        smaller = f"sample-{run.name}"
-        if smaller not in names():
-            raise
-        row = _row(smaller)
-        try:
-            EpisodeSampler(dataset, row["ways"], row["shots"], row["queries"], row["seed"])
-        except UsageError:
-            raise error from None
+    if not isinstance(dataset, ComposedDataset):
         raise UsageError(
-            f"{error}; protocol {smaller!r} ({row['queries']} queries a class) fits this archive"
-        ) from None
+            f"the dataset is {type(dataset).__name__}, expected the test split of a dataset; give "
+            "one such as DoubleNMNIST(root, split='test')"
+        )
+    protocol = _protocol(
+        _row(name), dataset.name, dataset.pairing, dataset.class_split, dataset.split
+    )
+    changes: dict[str, Any] = {}
+    if episodes is not None:
+        changes["episodes"] = whole_number("episodes", episodes, least=1)
+        if changes["episodes"] > MAX_EPISODES:
+            raise UsageError(f"episodes={episodes} is too many; give at most {MAX_EPISODES:,}")
+    if queries is not None:
+        changes["queries"] = whole_number("queries", queries, least=1)
+    return replace(protocol, **changes)
+
+
+def sampler(dataset: ComposedDataset, protocol: Protocol) -> EpisodeSampler:
+    """Return the sampler of a protocol's episodes.
+
+    Args:
+        dataset: The dataset that the protocol is bound to.
+        protocol: The protocol.
+
+    Returns:
+        The sampler, which draws an episode by its index.
+
+    Raises:
+        UsageError: The archive has too few recordings. The message names the "sample-" protocol
+            if that one fits.
+    """
+    ways, shots, queries = protocol.ways, protocol.shots, protocol.queries
+    if problem := EpisodeSampler.problem(dataset, ways, shots, queries):
+        smaller = f"sample-{protocol.name}"
+        if smaller in names():
+            row = _row(smaller)
+            if EpisodeSampler.fits(dataset, row["ways"], row["shots"], row["queries"]):
+                problem += (
+                    f"; protocol {smaller!r} ({row['queries']} queries per class) fits this archive"
+                )
+        raise UsageError(problem)
+    return EpisodeSampler(dataset, ways, shots, queries, protocol.seed)
 
 
 @dataclass(frozen=True)
 class EpisodeList:
-    """All episodes of a run, without their events.
+    """All episodes of a protocol, without their events.
 
     Attributes:
-        labels: the true label of every query, [episodes, ways * queries].
-        classes: the class of every label, as an index into the dataset's classes, [episodes, ways].
-        queries: the archive index of every query's recordings, [episodes, ways * queries, sides].
-        digest: hex SHA-256 over the episodes' digests, in order.
+        labels: [episodes, ways * queries] int16, the true label of every query.
+        classes: [episodes, ways] int16, the class of every label, as an index into the dataset's
+            classes.
+        queries: [episodes, ways * queries, sides] int32, the archive index of every query's
+            recording on each side.
+        digest: Hex SHA-256 over the episodes' digests, in order.
     """
 
     labels: np.ndarray
@@ -215,35 +292,51 @@ class EpisodeList:
 
 
 def episode_list(
-    dataset: ComposedDataset, run: Protocol, progress: bool | None = None
+    dataset: ComposedDataset, protocol: Protocol, progress: bool | None = None
 ) -> EpisodeList:
-    """Draw all episodes of a run.
+    """Draw all episodes of a protocol, without reading events.
+
+    Args:
+        dataset: The dataset that the protocol is bound to.
+        protocol: The protocol.
+        progress: True shows a progress bar, False hides it, None shows it on a terminal.
+
+    Returns:
+        The episodes, in order.
 
     Raises:
-        UsageError: the dataset is another one, or has too few recordings.
+        UsageError: The dataset is another one or has too few recordings, or there are more than
+            200 million queries.
     """
-    from tqdm import trange
-
-    run.check_dataset(dataset)
-    draw = sampler(dataset, run)
-    place = {name: index for index, name in enumerate(dataset.classes)}
-    labels = np.empty((run.episodes, run.n_queries), np.int16)
-    classes = np.empty((run.episodes, run.ways), np.int16)
-    queries = np.empty(
-        (run.episodes, run.n_queries, len(dataset.components[dataset.classes[0]])), np.int32
-    )
+    protocol.check_dataset(dataset)
+    draw_episode = sampler(dataset, protocol)
+    if protocol.episodes * protocol.n_queries > _MAX_QUERIES:
+        raise UsageError(
+            f"{protocol.episodes:,} episodes of {protocol.n_queries:,} queries are more than "
+            f"{_MAX_QUERIES:,} queries; give fewer episodes or queries"
+        )
+    class_index = {name: index for index, name in enumerate(dataset.classes)}
+    sides = len(dataset.components[dataset.classes[0]])
+    labels = np.empty((protocol.episodes, protocol.n_queries), np.int16)
+    classes = np.empty((protocol.episodes, protocol.ways), np.int16)
+    queries = np.empty((protocol.episodes, protocol.n_queries, sides), np.int32)
     digest = hashlib.sha256()
-    hidden = None if progress is None else not progress
-    for index in trange(run.episodes, desc="episodes", unit="ep", leave=False, disable=hidden):
-        drawn = draw(index)
+    bar = progress_bar(
+        "episodes",
+        protocol.episodes,
+        "ep",
+        progress,
+        iterable=range(protocol.episodes),
+        leave=False,
+    )
+    for index in bar:
+        drawn = draw_episode(index)
         labels[index] = drawn.query_y
-        classes[index] = [place[name] for name in drawn.classes]
+        classes[index] = [class_index[name] for name in drawn.classes]
         queries[index] = drawn.query
         episode = Episode(
             support_x=None,
-            support_y=cast(
-                Any, np.array(drawn.support_y)
-            ),  # all that a digest asks of labels is a list
+            support_y=cast(Any, np.array(drawn.support_y)),  # the digest needs only tolist()
             query_x=None,
             query_y=cast(Any, labels[index]),
             classes=drawn.classes,

@@ -1,8 +1,10 @@
-"""The leaderboard's page: one HTML file without anything from outside, to be read on any screen and without a script too.
+"""The leaderboard as one HTML page, which loads nothing and can be read without its script.
 
-Elements are made by `_el`, which escapes whatever is not markup already, so no text of an entry can become any. The page also
-tells the browser to load nothing and to run no script but its own. Grouping and ranking come from
-`metaevents.benchmark.leaderboard`; style and script lie in `metaevents/data/`.
+The HTML is in the Jinja templates `metaevents/data/templates/leaderboard*.html.j2`. This module
+turns tables into what the templates show: text, numbers and positions, without any HTML. The
+templates escape every value, so no text of an entry becomes markup. As a second defense, the page's
+content security policy forbids every script but its own. Grouping and ranking are left to
+`metaevents.benchmark.leaderboard`, positions in charts to `metaevents.benchmark.charts`.
 """
 
 from __future__ import annotations
@@ -10,620 +12,477 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
+from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.resources import files
 from itertools import groupby
-from typing import Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
 
+from metaevents.benchmark.charts import AccuracyScale, Bar, Column, class_columns, episode_histogram
 from metaevents.benchmark.entries import Entry
-from metaevents.benchmark.leaderboard import SETTINGS, Row, Table
+from metaevents.benchmark.leaderboard import SETTINGS, Row, Standing, Table
 from metaevents.benchmark.wording import (
+    BARS,
     DASH,
-    EMPTY,
     FOOTER,
-    NOTHING_WHOLE,
     READING,
-    SAMPLE_NOTE,
+    SUBSET_NOTE,
     TITLE,
+    counted,
+    describe_standing,
+    empty_note,
     flags,
-    is_address,
+    is_url,
     percent,
-    said_of,
+    quantity,
+    table_terms,
 )
+from metaevents.errors import printable
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+_MAX_TEXT = 4000  # characters of a text in an entry
 
 
-class Markup(str):
-    """Text that is HTML already."""
-
-    __slots__ = ()
-
-
-def _el(
-    tag: str, /, *children: str | None, **attributes: str | int | float | bool | None
-) -> Markup:
-    """An element; text is escaped, None left out. Attribute names: `class_` is class, `aria_sort` is aria-sort."""
-    opening = tag
-    for key, value in attributes.items():
-        if value is None or value is False:
-            continue
-        key = key.rstrip("_").replace("_", "-")
-        opening += f" {key}" if value is True else f' {key}="{escape(str(value))}"'
-    if tag in ("meta", "link", "input"):
-        return Markup(f"<{opening}>")
-    return Markup(f"<{opening}>{_join(children)}</{tag}>")
+def render_html(tables: Sequence[Table]) -> str:
+    """Return the whole page; equal tables give equal pages."""
+    return _template().render(page=_page(tables)) + "\n"
 
 
-def _join(children: Iterable[str | None], between: str = "") -> Markup:
-    parts = (
-        child if isinstance(child, Markup) else escape(child)
-        for child in children
-        if child is not None
+@cache
+def _template() -> Template:
+    """The page's template: it escapes all values, and a name that does not exist is an error."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("metaevents", "data/templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return Markup(between.join(parts))
+    return environment.get_template("leaderboard.html.j2")
 
 
-def page(found: Sequence[Table]) -> str:
-    """The whole page; equal tables give equal pages."""
+# --- what the templates show ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Heading:
+    """Heading of a column.
+
+    Attributes:
+        key: what the script sorts by; also the class of the column's cells.
+        title: its text.
+        descending: whether the first click sorts in descending order.
+    """
+
+    key: str
+    title: str
+    descending: bool = False
+
+
+@dataclass(frozen=True)
+class _Fact:
+    """A labeled line of an entry's details.
+
+    Attributes:
+        label: its label.
+        value: its text; None leaves the line out.
+        style: "code", a class of the style sheet, or "" for plain text.
+        url: where the text links to.
+        suffix: text behind the value.
+    """
+
+    label: str
+    value: str | None
+    style: str = ""
+    url: str | None = None
+    suffix: str = ""
+
+
+@dataclass(frozen=True)
+class _Section:
+    """A titled list of facts."""
+
+    title: str
+    facts: list[_Fact]
+
+
+@dataclass(frozen=True)
+class _Chart:
+    """A column chart, with a caption and a label below either end.
+
+    Attributes:
+        columns: each column, with its tooltip or "".
+    """
+
+    columns: list[tuple[Column, str]]
+    left: str
+    right: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class _StandingView:
+    """A standing as text; the script shows the one that belongs to the chosen setting."""
+
+    rank: str
+    badge: str
+    words: str
+
+
+@dataclass(frozen=True)
+class _RowView:
+    """An entry: its row and its details.
+
+    Attributes:
+        place: 0 for the first row of the table; the order that ranks give.
+        n_parameters: number of parameters; "" where it is unknown.
+        parameters: the same, for reading.
+        fact_columns: sections of facts, by column of the details.
+    """
+
+    id: str
+    place: int
+    name: str
+    sort_name: str
+    authors: str
+    flags: list[str]
+    setting: str
+    status: str
+    accuracy: float
+    accuracy_percent: str
+    ci95_percent: str
+    bar: Bar
+    n_parameters: int | str
+    parameters: str
+    standing: _StandingView
+    standings_json: str
+    fact_columns: list[list[_Section]]
+    charts: list[_Chart]
+
+
+@dataclass(frozen=True)
+class _TableView:
+    """A table.
+
+    Attributes:
+        ticks: (accuracy, position) of each mark on the scale.
+        chance: position of chance on the scale.
+    """
+
+    id: str
+    title: str
+    short_title: str
+    subtitle: str
+    terms: str
+    ticks: list[tuple[float, float]]
+    chance: float
+    rows: list[_RowView]
+
+
+@dataclass(frozen=True)
+class _PartView:
+    """The tables of one dataset, or those of its subset."""
+
+    title: str
+    note: str
+    tables: list[_TableView]
+
+
+@dataclass(frozen=True)
+class _PageView:
+    """The page.
+
+    Attributes:
+        policy: the content security policy.
+        mark: (x, y, color) of each dot of the page's mark.
+        count: how many entries and tables there are.
+        empty_note: what to say where entries are missing; "" if there is nothing to say.
+    """
+
+    policy: str
+    style: str
+    script: str
+    mark: list[tuple[int, int, str]]
+    title: str
+    count: str
+    reading: list[str]
+    show_contents: bool
+    settings: list[str]
+    empty_note: str
+    columns: list[_Heading]
+    parts: list[_PartView]
+    footer: str
+
+
+# --- the page ------------------------------------------------------------------------------------
+
+_COLUMNS = [
+    _Heading("rank", "Rank"),
+    _Heading("method", "Method"),
+    _Heading("accuracy", "Accuracy, %", descending=True),
+    _Heading("setting", "Setting"),
+    _Heading("parameters", "Parameters"),
+    _Heading("status", "Status", descending=True),
+]
+
+
+def _page(tables: Sequence[Table]) -> _PageView:
     style, script = (_data(f"leaderboard.{kind}") for kind in ("css", "js"))
-    policy = (
-        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
+    n_entries = sum(len(table.rows) for table in tables)
+    return _PageView(
+        policy=(
+            f"default-src 'none'; style-src '{_csp_hash(style)}'; "
+            f"script-src '{_csp_hash(script)}'; img-src data:; base-uri 'none'; form-action 'none'"
+        ),
+        style=style,
+        script=script,
+        mark=_mark(),
+        title=TITLE,
+        count=(
+            f"{counted(n_entries, 'entry', 'entries')} in {counted(len(tables), 'table', 'tables')}"
+        ),
+        reading=[*READING, BARS],
+        show_contents=len(tables) > 1,
+        settings=list(SETTINGS),
+        empty_note=empty_note(tables),
+        columns=_COLUMNS,
+        parts=[
+            _part(list(members))
+            for _, members in groupby(tables, key=lambda table: (table.is_subset, table.dataset))
+        ],
+        footer=FOOTER,
     )
-    head = _el(
-        "head",
-        _el("meta", charset="utf-8"),
-        _el("meta", http_equiv="Content-Security-Policy", content=policy),
-        _el("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        _el("meta", name="color-scheme", content="light dark"),
-        _el("meta", name="referrer", content="no-referrer"),
-        _el("title", f"{TITLE}: leaderboard"),
-        _el("link", rel="icon", href=f"data:image/svg+xml,{quote(_mark())}"),
-        _el("style", Markup(style)),
-        _el("script", Markup(script)),
-    )
-    parts = [
-        _part(list(tables))
-        for _, tables in groupby(found, key=lambda table: (table.sample, table.dataset))
-    ]
-    empty = EMPTY if not found else NOTHING_WHOLE if all(table.sample for table in found) else None
-    main = _el("main", _el("p", empty, class_="empty") if empty else None, *parts)
-    body = _el("body", _top(found), main, _el("footer", _el("p", FOOTER)))
-    return f"<!doctype html>\n{_el('html', head, body, lang='en')}\n"
 
 
 def _data(name: str) -> str:
+    """Return a text file of the package's data folder."""
     return (files("metaevents") / "data" / name).read_text("utf-8")
 
 
-def _hash(text: str) -> str:
+def _csp_hash(text: str) -> str:
+    """Return the source expression by which a content security policy allows an inline text."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-_THREE = ("xxx", "  x", "xxx", "  x", "xxx")
+_GLYPHS = (
+    (("xxx", "  x", "xxx", "  x", "xxx"), "#d2553f"),
+    (("xxx", "x  ", "xxx", "  x", "xxx"), "#3b78b8"),
+)
+"""The digits 3 and 5, like a sample of Double N-MNIST, in the colors of ON and OFF events."""
 
-_FIVE = ("xxx", "x  ", "xxx", "  x", "xxx")
 
-
-def _mark(**attributes: str) -> Markup:
-    """The sign of the page: a sample of Double N-MNIST, the digits 3 and 5 side by side, as events of either polarity."""
-    dots = [
-        _el("circle", cx=4 + 6 * (4 * side + column), cy=4 + 6 * row, r=2.4, fill=fill)
-        for side, (glyph, fill) in enumerate(((_THREE, "#d2553f"), (_FIVE, "#3b78b8")))
-        for row, line in enumerate(glyph)
-        for column, dot in enumerate(line)
+def _mark() -> list[tuple[int, int, str]]:
+    """Return (x, y, color) of each dot of the page's mark, in a box of 44 x 32."""
+    return [
+        (4 + 6 * (4 * side + column), 4 + 6 * line, color)
+        for side, (glyph, color) in enumerate(_GLYPHS)
+        for line, dots in enumerate(glyph)
+        for column, dot in enumerate(dots)
         if dot == "x"
     ]
-    return _el("svg", *dots, xmlns="http://www.w3.org/2000/svg", viewBox="0 0 44 32", **attributes)
 
 
-BARS = (
-    "Bars: the dark block is the interval over episodes, the light line the one over recordings, the dashed line chance. The "
-    "scale is logistic: halving the errors is one and the same step, at 80 % as at 98 %."
-)
-
-
-def _top(found: Sequence[Table]) -> Markup:
-    entries = sum(len(table.rows) for table in found)
-    count = f"{entries} {'entry' if entries == 1 else 'entries'} in {len(found)} {'table' if len(found) == 1 else 'tables'}"
-    return _el(
-        "header",
-        _el(
-            "p", _mark(class_="mark", aria_hidden="true"), _el("span", "metaevents"), class_="brand"
-        ),
-        _el("h1", "Leaderboard"),
-        _el("p", f"{TITLE}. {count}, each with its predictions.", class_="lede"),
-        _el(
-            "details",
-            _el("summary", "How to read the tables"),
-            _el("ul", *(_el("li", line) for line in (*READING, BARS))),
-            class_="reading",
-        ),
-        _contents(found) if len(found) > 1 else None,
-        _filter() if found else None,
-        class_="top",
-    )
-
-
-def _contents(found: Sequence[Table]) -> Markup:
-    groups = groupby(found, key=lambda table: (table.sample, table.dataset))
-    rows = []
-    for (sample, dataset), members in groups:
-        rows.append(_el("dt", _part_title(dataset, sample)))
-        rows.append(
-            _el("dd", *(_el("a", _short(table), href=f"#{_table_id(table)}") for table in members))
-        )
-    return _el("nav", _el("dl", *rows), aria_label="Tables")
-
-
-def _short(table: Table) -> str:
-    """What tells a table from its neighbors: "5-way 1-shot", "5-way 1-shot, novel"."""
-    protocol = table.protocol
-    words = [table.title, *(["novel classes"] if protocol["classes"] != "published" else [])]
-    return ", ".join(
-        [*words, *(["published pairing"] if protocol["pairing"] == "published" else [])]
-    )
-
-
-def _filter() -> Markup:
-    labels = {"all": "All", "inductive": "Inductive", "transductive": "Transductive"}
-    choices = [
-        _el(
-            "label",
-            _el("input", type="radio", name="setting", value=value, checked=value == "all"),
-            _el("span", labels[value]),
-        )
-        for value in SETTINGS
-    ]
-    return _el(
-        "form",
-        _el("fieldset", _el("legend", "Setting"), *choices),
-        _el("p", "", role="status", class_="shown"),
-        class_="filter",
-    )
-
-
-@dataclass(frozen=True)
-class _Column:
-    key: str  # what the script sorts by, and the cell's class
-    title: str
-    descending: bool = False  # the first click sorts so
-
-
-_COLUMNS = (
-    _Column("rank", "Rank"),
-    _Column("method", "Method"),
-    _Column("accuracy", "Accuracy, %", descending=True),
-    _Column("setting", "Setting"),
-    _Column("parameters", "Parameters"),
-    _Column("status", "Status", descending=True),
-)
-
-
-def _part(tables: Sequence[Table]) -> Markup:
+def _part(tables: Sequence[Table]) -> _PartView:
     first = tables[0]
-    return _el(
-        "section",
-        _el("h2", _part_title(first.dataset, first.sample)),
-        _el("p", SAMPLE_NOTE, class_="terms") if first.sample else None,
-        *map(_table, tables),
-        class_="part",
+    return _PartView(
+        title=f"{first.dataset}, subset" if first.is_subset else first.dataset,
+        note=SUBSET_NOTE if first.is_subset else "",
+        tables=[_table(table) for table in tables],
     )
 
 
-def _part_title(dataset: str, sample: bool) -> str:
-    return f"{dataset}, sample" if sample else dataset
-
-
-def _table_id(table: Table) -> str:
-    return f"table-{table.id}"
-
-
-def _table(table: Table) -> Markup:
-    name = _table_id(table)
-    scale = _Scale.of(table)
-    return _el(
-        "section",
-        _el(
-            "header",
-            _el("h3", table.title, id=f"{name}-title"),
-            _el("p", table.subtitle, class_="subtitle"),
-            _el("p", table.terms, class_="terms"),
-        ),
-        _el(
-            "table",
-            _el(
-                "thead",
-                _el("tr", *(_heading(column, scale) for column in _COLUMNS), role="row"),
-                role="rowgroup",
-            ),
-            *(_row(table, row, place, scale) for place, row in enumerate(table.rows)),
-            role="table",
-            aria_labeledby=f"{name}-title",
-        ),
-        _el("p", "No entry of this setting.", class_="none", hidden=True),
-        class_="table",
-        id=name,
+def _table(table: Table) -> _TableView:
+    scale = AccuracyScale.of_table(table)
+    table_id = f"table-{table.id}"
+    return _TableView(
+        id=table_id,
+        title=table.title,
+        short_title=_short_title(table),
+        subtitle=table.subtitle,
+        terms=table_terms(table),
+        ticks=scale.ticks(),
+        chance=scale.position(scale.chance),
+        rows=[_row(row, place, table_id, scale) for place, row in enumerate(table.rows)],
     )
 
 
-def _heading(column: _Column, scale: _Scale) -> Markup:
-    button = _el(
-        "button",
-        column.title,
-        type="button",
-        data_key=column.key,
-        data_descending=column.descending,
-    )
-    axis = scale.axis() if column.key == "accuracy" else None
-    sorted_by = "ascending" if column.key == "rank" else "none"
-    return _el(
-        "th", button, axis, scope="col", role="columnheader", aria_sort=sorted_by, class_=column.key
-    )
+def _short_title(table: Table) -> str:
+    """Return what distinguishes a table from its neighbors: "5-way 1-shot, novel classes"."""
+    words = [table.title]
+    if table.protocol["classes"] != "published":
+        words.append("novel classes")
+    if table.protocol["pairing"] == "published":
+        words.append("published pairing")
+    return ", ".join(words)
 
 
-def _row(table: Table, row: Row, place: int, scale: _Scale) -> Markup:
-    entry, report = row.entry, row.entry.report
-    name = f"{_table_id(table)}-{entry.id}"
-    standings = {
-        setting: {
-            "rank": DASH if standing.rank is None else str(standing.rank),
-            "badge": _BADGES.get(standing.against_best, ""),
-            "words": said_of(standing),
-        }
-        for setting, standing in row.standings.items()
-    }
-    now = standings["all"]
-    parameters = report["parameters"]
-    status = "verified" if entry.verified else "claimed"
-    opener = _el(
-        "button",
-        entry.name,
-        type="button",
-        class_="opener",
-        aria_expanded="false",
-        aria_controls=f"{name}-details",
-    )
-    badges = [
-        _el("span", now["badge"], class_="badge standing", hidden=not now["badge"]),
-        *(
-            _el("span", flag, class_=f"badge {_FLAG_CLASSES.get(flag, 'plain')}")
-            for flag in flags(entry)
-        ),
-    ]
-    cells = {
-        "rank": (_el("span", now["rank"], class_="number"),),
-        "method": (
-            opener,
-            _el("span", ", ".join(entry.method["authors"]), class_="authors"),
-            _el("span", *badges, class_="badges"),
-        ),
-        "accuracy": (
-            _el(
-                "span",
-                _el("b", percent(entry.accuracy)),
-                _el("span", f" ± {percent(report['ci95'])}", class_="margin"),
-                class_="value",
-            ),
-            scale.bar(entry),
-        ),
-        "setting": (_el("span", entry.setting, class_=f"setting {entry.setting}"),),
-        "parameters": (
-            _el("span", DASH, class_="nothing") if parameters is None else f"{parameters:,}",
-        ),
-        "status": (_el("span", status, class_=status),),
-    }
-    return _el(
-        "tbody",
-        _el(
-            "tr",
-            *(_cell(column, *cells[column.key]) for column in _COLUMNS),
-            role="row",
-            class_="entry",
-        ),
-        _el(
-            "tr",
-            _el("td", _details(entry, now["words"]), colspan=len(_COLUMNS), role="cell"),
-            role="row",
-            class_="details",
-            id=f"{name}-details",
-        ),
-        role="rowgroup",
-        id=name,
-        data_setting=entry.setting,
-        data_rank=place,
-        data_method=entry.name.casefold(),
-        data_accuracy=repr(entry.accuracy),
-        data_parameters="" if parameters is None else parameters,
-        data_status=1 if entry.verified else 0,
-        data_standings=json.dumps(standings, ensure_ascii=False, sort_keys=True),
-    )
-
+# --- an entry ------------------------------------------------------------------------------------
 
 _BADGES = {"best": "best", "tied": "tied with best", "incomparable": "other episodes"}
 
-_FLAG_CLASSES = {"overlaps the test": "warning"}
 
-
-def _cell(column: _Column, *children: str) -> Markup:
-    scope = {"scope": "row", "role": "rowheader"} if column.key == "method" else {"role": "cell"}
-    return _el("th" if column.key == "method" else "td", *children, class_=column.key, **scope)
-
-
-_TICKS = (0.5, 0.99, 0.9, 0.2, 0.999, 0.8, 0.95, 0.98, 0.05, 0.01, 0.7, 0.3)
-"""Accuracies marked on a scale where there is room, the first ones first."""
-
-_ROOM = 13.0  # percent of the width between two ticks
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """Where accuracies lie on a table's bars: on a logit scale, which opens up the crowded ends.
-
-    Attributes:
-        low, high: logits at the bar's ends, around all intervals and chance.
-        chance: an accuracy.
-    """
-
-    low: float
-    high: float
-    chance: float
-
-    @classmethod
-    def of(cls, table: Table) -> _Scale:
-        reports = [row.entry.report for row in table.rows]
-        values = [
-            value
-            for r in reports
-            for value in (r["accuracy"] - r["ci95"], r["accuracy"] + r["ci95"], *r["bootstrap95"])
-        ]
-        return cls(
-            _logit(min(*values, table.chance)) - 0.25,
-            _logit(max(*values, table.chance)) + 0.25,
-            table.chance,
-        )
-
-    def at(self, accuracy: float) -> float:
-        """Where an accuracy is, percent of the width."""
-        return round(100 * (_logit(accuracy) - self.low) / (self.high - self.low), 2)
-
-    def ticks(self) -> list[float]:
-        chosen: list[float] = []
-        for tick in _TICKS:
-            if 3 <= self.at(tick) <= 97 and all(
-                abs(self.at(tick) - self.at(other)) >= _ROOM for other in chosen
-            ):
-                chosen.append(tick)
-        return sorted(chosen)
-
-    def axis(self) -> Markup:
-        labels = [
-            _el("text", f"{100 * tick:g}", x=f"{self.at(tick)}%", y=12, text_anchor="middle")
-            for tick in self.ticks()
-        ]
-        return _el("svg", *labels, class_="axis", height=16, aria_hidden="true")
-
-    def bar(self, entry: Entry) -> Markup:
-        report = entry.report
-        accuracy, half = report["accuracy"], report["ci95"]
-        start, end = self.at(accuracy - half), self.at(accuracy + half)
-        low, high = map(self.at, report["bootstrap95"])
-        ticks = [(self.at(tick), "tick") for tick in self.ticks()] + [
-            (self.at(self.chance), "chance")
-        ]
-        line = {"y1": 9, "y2": 9}
-        return _el(
-            "svg",
-            _el("line", x1="0%", x2="100%", class_="track", **line),
-            *(_el("line", x1=f"{x}%", x2=f"{x}%", y1=0, y2=18, class_=kind) for x, kind in ticks),
-            _el("line", x1=f"{low}%", x2=f"{high}%", class_="recordings", **line),
-            _el(
-                "rect",
-                x=f"{start}%",
-                width=f"{round(end - start, 2)}%",
-                y=4,
-                height=10,
-                rx=1.5,
-                class_="episodes",
-            ),
-            _el(
-                "line",
-                x1=f"{self.at(accuracy)}%",
-                x2=f"{self.at(accuracy)}%",
-                y1=1,
-                y2=17,
-                class_="mean",
-            ),
-            class_="bar",
-            height=18,
-            aria_hidden="true",
-        )
-
-
-def _logit(accuracy: float) -> float:
-    inside = min(0.9995, max(0.0005, accuracy))
-    return math.log(inside / (1 - inside))
-
-
-def _histogram(scores: Sequence[float]) -> Markup:
-    """How the episodes' accuracies are spread, in twenty bins from 0 to 1."""
-    bins = [0] * 20
-    for score in scores:
-        bins[min(19, int(score * 20 + 1e-9))] += 1
-    bars = [
-        _el(
-            "rect",
-            x=f"{5 * i + 0.4:g}%",
-            width="4.2%",
-            y=f"{round(100 - 100 * n / max(bins), 1):g}%",
-            height="100%",
-            rx=1,
-        )
-        for i, n in enumerate(bins)
-        if n
-    ]
-    caption = f"Accuracy of single episodes: {percent(min(scores))} to {percent(max(scores))} %"
-    return _figure(bars, "0 %", "100 %", caption)
-
-
-def _classes(per_class: Mapping[str, float]) -> Markup:
-    """The accuracy of every class, lowest first."""
-    ordered = sorted(per_class.items(), key=lambda item: (item[1], item[0]))
-    width = 100 / max(1, len(ordered))
-    bars = [
-        _el(
-            "rect",
-            _el("title", f"{name}: {percent(value)} %"),
-            x=f"{round(i * width + 0.1 * width, 2):g}%",
-            width=f"{round(0.8 * width, 2):g}%",
-            y=f"{round(100 - 100 * value, 1):g}%",
-            height="100%",
-            rx=1,
-        )
-        for i, (name, value) in enumerate(ordered)
-    ]
-    (worst, low), (best, high) = ordered[0], ordered[-1]
-    return _figure(
-        bars,
-        f"{worst}: {percent(low)}",
-        f"{best}: {percent(high)}",
-        f"Accuracy of the {len(ordered)} classes, %",
+def _row(row: Row, place: int, table_id: str, scale: AccuracyScale) -> _RowView:
+    entry, report = row.entry, row.entry.report
+    standings = {setting: _standing(standing) for setting, standing in row.standings.items()}
+    n_parameters = report["parameters"]
+    return _RowView(
+        id=f"{table_id}-{entry.id}",
+        place=place,
+        name=entry.name,
+        sort_name=entry.name.casefold(),
+        authors=", ".join(entry.method["authors"]),
+        flags=flags(entry),
+        setting=entry.setting,
+        status="verified" if entry.verified else "claimed",
+        accuracy=entry.accuracy,
+        accuracy_percent=percent(entry.accuracy),
+        ci95_percent=percent(report["ci95"]),
+        bar=scale.bar(entry.accuracy, report["ci95"], report["bootstrap95"]),
+        n_parameters="" if n_parameters is None else n_parameters,
+        parameters="" if n_parameters is None else f"{n_parameters:,}",
+        standing=standings["all"],
+        standings_json=json.dumps(
+            {setting: asdict(standing) for setting, standing in standings.items()},
+            ensure_ascii=False,
+            sort_keys=True,
+        ),
+        fact_columns=[
+            [_section("Method", _method(entry)), _section("Cost", _cost(entry))],
+            [
+                _section("Result", _result(entry, standings["all"])),
+                _section("Evidence", _evidence(entry)),
+            ],
+        ],
+        charts=_charts(report),
     )
 
 
-def _figure(bars: Iterable[Markup], left: str, right: str, caption: str) -> Markup:
-    return _el(
-        "figure",
-        _el("figcaption", caption),
-        _el("svg", *bars, class_="columns", height=72, aria_hidden="true"),
-        _el("p", _el("span", left), _el("span", right), class_="ends"),
+def _standing(standing: Standing) -> _StandingView:
+    return _StandingView(
+        rank=DASH if standing.rank is None else str(standing.rank),
+        badge=_BADGES.get(standing.against_best, ""),
+        words=describe_standing(standing),
     )
 
 
-def _details(entry: Entry, standing: str) -> Markup:
-    columns = (
-        (("Method", _method(entry)), ("Cost", _cost(entry))),
-        (("Result", _result(entry, standing)), ("Evidence", _evidence(entry))),
-    )
-    lists = [
-        _el("div", *(_el("section", _el("h4", title), _list(facts)) for title, facts in column))
-        for column in columns
-    ]
-    report = entry.report
-    figures = [
-        _histogram(report["per_episode"]),
-        *([_classes(report["per_class"])] if report["per_class"] else []),
-    ]
-    return _el("div", *lists, _el("div", *figures, class_="figures"), class_="sheet")
+def _section(title: str, facts: Iterable[_Fact]) -> _Section:
+    """Return a section without the facts that have no value."""
+    return _Section(title, [fact for fact in facts if fact.value is not None])
 
 
-def _list(facts: Iterable[tuple[str, str | None]]) -> Markup:
-    rows = (
-        _el("div", _el("dt", name), _el("dd", value)) for name, value in facts if value is not None
-    )
-    return _el("dl", *rows)
-
-
-def _method(entry: Entry) -> Iterator[tuple[str, str | None]]:
+def _method(entry: Entry) -> Iterator[_Fact]:
     method = entry.method
-    where = _link(method["code"]) if is_address(method["code"]) else method["code"]
-    yield "Authors", ", ".join(method["authors"])
-    yield "Citation", _paragraph(method["citation"])
-    yield "Code", _join((where, _el("span", f" at {method['commit']}")))
-    yield "Command", _el("code", method["command"])
-    yield "Learner", _el("code", entry.report["learner"])
-    yield "Other data", method["other_data"]
-    yield "Trained on", _said(entry.report["seen"])
-    yield "Overlap with the test", entry.overlap
-    yield "Notes", _paragraph(method["notes"])
+    code = method["code"]
+    yield _Fact("Authors", ", ".join(method["authors"]))
+    yield _Fact("Citation", method["citation"], "paragraph")
+    yield _Fact(
+        "Code",
+        code.removeprefix("https://"),
+        url=code if is_url(code) else None,
+        suffix=f" at {method['commit']}",
+    )
+    yield _Fact("Command", method["command"], "code")
+    yield _Fact("Learner", entry.report["learner"], "code")
+    yield _Fact("Other data", method["other_data"])
+    yield _Fact("Trained on", _training_data(entry.report["seen"]))
+    yield _Fact("Overlap with the test", entry.overlap)
+    yield _Fact("Notes", method["notes"], "paragraph")
 
 
-def _said(facts: Mapping[str, Any] | None) -> str | None:
-    """What a learner says that it has seen, in a line."""
-    if facts is None:
+def _training_data(seen: Mapping[str, Any] | None) -> str | None:
+    """Return in one line what a learner states that its weights were trained on.
+
+    The schema leaves this field open, so control characters are made visible and the text is cut.
+    """
+    if seen is None:
         return None
-    lines = {
+    values = {
         name: ", ".join(map(str, value)) if isinstance(value, list) else value
-        for name, value in facts.items()
+        for name, value in seen.items()
     }
-    return "; ".join(f"{name} {value}" for name, value in sorted(lines.items()))
+    text = printable("; ".join(f"{name} {value}" for name, value in sorted(values.items())))
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}..."
 
 
-def _link(address: str) -> Markup:
-    return _el(
-        "a", address.removeprefix("https://"), href=address, rel="nofollow noopener noreferrer"
-    )
+def _cost(entry: Entry) -> Iterator[_Fact]:
+    report, time = entry.report, entry.report["time"]
+    parameters = report["parameters"]
+    yield _Fact("Hardware", entry.method["hardware"])
+    yield _Fact("Adapting", quantity(time["adapt_ms"], "ms per episode"))
+    yield _Fact("Classifying", quantity(time["classify_ms"], "ms per episode"))
+    yield _Fact("Total time", quantity(time["total_s"], "s"))
+    yield _Fact("Peak memory", quantity(report["peak_memory_mb"], "MiB"))
+    yield _Fact("Parameters", None if parameters is None else f"{parameters:,}")
+    yield _Fact("Spikes", quantity(report["spikes_per_sample"], "per sample"))
+    operations = quantity(report["synaptic_operations_per_sample"], "per sample")
+    yield _Fact("Synaptic operations", operations)
 
 
-def _paragraph(text: str | None) -> Markup | None:
-    return None if text is None else _el("span", text, class_="paragraph")
-
-
-def _result(entry: Entry, standing: str) -> Iterator[tuple[str, str | None]]:
+def _result(entry: Entry, standing: _StandingView) -> Iterator[_Fact]:
     report = entry.report
-    low, high = report["bootstrap95"]
-    yield (
-        "Accuracy",
-        f"{percent(entry.accuracy)} ± {percent(report['ci95'])} % (95 %, over episodes)",
-    )
-    yield "Over recordings", f"{percent(low)} to {percent(high)} % (95 %, bootstrap)"
-    yield "Trials", _repeated(report["trials"])
-    yield "Training seeds", _repeated(report["training_seeds"])
-    yield "Against the best", _el("span", standing, class_="against")
-    yield (
-        "Setting",
-        f"{entry.setting}: {report['transductive_evidence'] or 'no score moved with the other queries'}",
-    )
-    yield (
-        "Adapting twice",
-        "gave the same scores" if report["deterministic"] else "gave other scores",
-    )
+    low, high = map(percent, report["bootstrap95"])
+    interval = f"{percent(entry.accuracy)} ± {percent(report['ci95'])}"
+    yield _Fact("Accuracy", f"{interval} % (95 %, over episodes)")
+    yield _Fact("Over recordings", f"{low} to {high} % (95 %, bootstrap)")
+    yield _Fact("Trials", _repeated(report["trials"]))
+    yield _Fact("Training seeds", _repeated(report["training_seeds"]))
+    yield _Fact("Against the best", standing.words, "against")
+    evidence = report["transductive_evidence"] or "no score changed with the other queries"
+    yield _Fact("Setting", f"{entry.setting}: {evidence}")
+    same = "the same scores" if report["deterministic"] else "other scores"
+    yield _Fact("Adapting twice", f"gives {same}")
 
 
 def _repeated(runs: Mapping[str, Any] | None) -> str | None:
+    """Return mean and deviation of repeated runs; None where there were none."""
     if runs is None:
         return None
     return f"{percent(runs['mean'])} %, deviation {percent(runs['deviation'])} over {runs['seeds']}"
 
 
-def _cost(entry: Entry) -> Iterator[tuple[str, str | None]]:
-    report = entry.report
-    yield "Hardware", entry.method["hardware"]
-    yield "Adapting", _quantity(report["time"]["adapt_ms"], "ms an episode")
-    yield "Classifying", _quantity(report["time"]["classify_ms"], "ms an episode")
-    yield "In all", _quantity(report["time"]["total_s"], "s")
-    yield "Peak memory", _quantity(report["peak_memory_mb"], "MiB")
-    yield "Parameters", None if report["parameters"] is None else f"{report['parameters']:,}"
-    yield "Spikes", _quantity(report["spikes_per_sample"], "a sample")
-    yield "Synaptic operations", _quantity(report["synaptic_operations_per_sample"], "a sample")
+def _evidence(entry: Entry) -> Iterator[_Fact]:
+    report, verified, archive = entry.report, entry.verified, entry.report["archive"]
+    if verified:
+        yield _Fact("Status", f"verified by {verified['by']}, {verified['date']}")
+        yield _Fact("How", verified["how"], "paragraph")
+    else:
+        yield _Fact("Status", "claimed, not yet rerun by anybody else")
+    yield _Fact("Recordings", f"{archive['source']}, {archive['recordings']:,} recordings")
+    yield _Fact("Fingerprint", archive["fingerprint"], "code")
+    yield _Fact("Episodes", report["episodes_digest"], "code")
+    yield _Fact("Predictions", entry.predictions.name)
+    yield _Fact("SHA-256", entry.document["predictions"]["sha256"], "code")
+    yield _Fact("Written by", f"metaevents {report['metaevents_version']}")
 
 
-def _quantity(value: float | None, unit: str) -> str | None:
-    """A number to three places, without an exponent."""
-    if value is None:
-        return None
-    places = 0 if value >= 100 else 1 if value >= 10 else 2
-    return f"{value:,.{places}f} {unit}"
-
-
-def _evidence(entry: Entry) -> Iterator[tuple[str, str | None]]:
-    report, verified = entry.report, entry.verified
-    yield (
-        "Status",
-        f"verified by {verified['by']}, {verified['date']}"
-        if verified
-        else "claimed, rerun by nobody else yet",
-    )
-    yield "How", _paragraph(verified["how"]) if verified else None
-    yield (
-        "Recordings",
-        f"{report['archive']['source']}, {report['archive']['recordings']:,} recordings",
-    )
-    yield "Fingerprint", _el("code", report["archive"]["fingerprint"])
-    yield "Episodes", _el("code", report["episodes_digest"])
-    yield "Predictions", entry.predictions.name
-    yield "SHA-256", _el("code", entry.document["predictions"]["sha256"])
-    yield "Written by", f"metaevents {report['metaevents_version']}"
+def _charts(report: Mapping[str, Any]) -> list[_Chart]:
+    """Return the chart over episodes and, where the report has any, the one over classes."""
+    scores = report["per_episode"]
+    charts = [
+        _Chart(
+            columns=[(column, "") for column in episode_histogram(scores)],
+            left="0 %",
+            right="100 %",
+            caption=(
+                f"Accuracy of single episodes: {percent(min(scores))} to {percent(max(scores))} %"
+            ),
+        )
+    ]
+    classes = sorted(report["per_class"].items(), key=lambda item: (item[1], item[0]))
+    if classes:
+        labels = [f"{name}: {percent(accuracy)}" for name, accuracy in classes]
+        columns = class_columns([accuracy for _, accuracy in classes])
+        charts.append(
+            _Chart(
+                columns=[(col, f"{label} %") for col, label in zip(columns, labels, strict=True)],
+                left=labels[0],
+                right=labels[-1],
+                caption=f"Accuracy of the {len(classes)} classes, %",
+            )
+        )
+    return charts

@@ -1,21 +1,23 @@
-"""The report of an evaluation, and how it becomes an entry: a JSON document with a prediction file beside it.
+"""The report of an evaluation, and the entry made from it: a JSON document and a prediction file.
 
-What an entry must hold to stand on the leaderboard is left to `metaevents.benchmark.entries`.
+What an entry must hold to enter the leaderboard is left to `metaevents.benchmark.validation`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from metaevents.benchmark.predictions import Predictions
+from metaevents.benchmark.json_values import to_json
+from metaevents.benchmark.predictions import Predictions, write_result
+from metaevents.benchmark.protocols import Protocol  # noqa: F401  type of an inherited field
+from metaevents.benchmark.schema_errors import method_problem
 from metaevents.benchmark.scoring import Score
 from metaevents.benchmark.statistics import repeated
 from metaevents.errors import UsageError
-from metaevents.files import PathLike
+from metaevents.files import PathLike, user_path
 from metaevents.hashing import readable_json
 
 ENTRY_FORMAT = "metaevents-entry"
@@ -31,28 +33,33 @@ METHOD_FIELDS = (
     "hardware",
     "notes",
 )
+"""The fields by which an entry describes its method."""
 
 
 @dataclass(kw_only=True)
 class Report(Score):
-    """A score, and what was found out about the learner on the way.
+    """A score, and what the evaluation measured besides; has all attributes of `Score`.
 
     Attributes:
-        metaevents_version: of the release that wrote it.
-        trials: over repeated trials: seeds, mean, deviation, accuracies; None where one was run.
-        training_seeds: the same over several trainings of the method; see `over_training_seeds`.
-        transductive: whether the scores of a query depend on the other queries; see `metaevents.benchmark.transduction`.
-        transductive_evidence: what gave it away, or what was seen in its favor; None where nothing moved.
-        deterministic: whether adapting twice from the same seed gave the same scores, bit for bit.
-        time: median milliseconds an episode to adapt (adapt_ms) and to classify (classify_ms), seconds in all (total_s).
-        peak_memory_mb: the most that the process held in MiB: on the GPU for a learner there, else resident; None where the
-            system does not tell.
-        parameters: as the learner offers them.
-        spikes_per_sample, synaptic_operations_per_sample: as the learner offers them.
-        learner: import path or class name.
-        seen: what the weights were trained on, as the learner offers it.
-        overlap: what of the test data was among that, as the learner offers it.
-        predictions: the answers; not part of the document, None in a report that was read from one.
+        metaevents_version: Version of the release that wrote the report.
+        trials: Over repeated trials: seeds, mean, deviation, accuracies; None if only one was run.
+        training_seeds: The same over several trainings of the method; see `over_training_seeds`.
+        transductive: Whether the scores of a query depend on the other queries; see
+            `metaevents.benchmark.transduction`.
+        transductive_evidence: The observation behind `transductive`; None if nothing changed.
+        deterministic: Whether adapting twice from the same seed gave bit-identical scores.
+        time: Median milliseconds per episode to adapt (adapt_ms) and to classify (classify_ms), and
+            seconds in total (total_s).
+        peak_memory_mb: Peak memory in MiB: allocated on the GPU for a learner on a GPU, else the
+            process's resident set; None if the system does not report it.
+        parameters: Number of parameters, as the learner reports it.
+        spikes_per_sample: Mean number of spikes, as the learner reports it.
+        synaptic_operations_per_sample: Mean number, as the learner reports it.
+        learner: Import path of the learner, or the name given on the command line.
+        seen: What the weights were trained on, as the learner reports it.
+        overlap: What of the test data they were trained on, as the learner reports it.
+        predictions: The predictions. They are not part of the document, and None in a report that
+            was read from one.
     """
 
     metaevents_version: str
@@ -73,86 +80,133 @@ class Report(Score):
     _file: dict[str, str] | None = field(default=None, init=False, repr=False, compare=False)
 
     def _more_lines(self) -> list[str]:
+        """Return the lines of the text that a score does not have."""
         lines = [
-            f"  {name:<13} {runs['mean']:.2%} +- {runs['deviation']:.2%} (deviation over {runs['seeds']})"
-            for name, runs in (("trials", self.trials), ("trainings", self.training_seeds))
-            if runs
+            f"  {name:<13} {summary['mean']:.2%} +- {summary['deviation']:.2%} "
+            f"(standard deviation over {summary['seeds']})"
+            for name, summary in (("trials", self.trials), ("trainings", self.training_seeds))
+            if summary
         ]
         evidence = f" ({self.transductive_evidence})" if self.transductive_evidence else ""
         lines.append(
             f"  setting       {'transductive' if self.transductive else 'inductive'}{evidence}"
         )
         if not self.deterministic:
-            lines.append("  repeatable    no: adapting twice from one seed gave other scores")
+            lines.append("  repeatable    no: adapting twice from one seed gave different scores")
         if self.overlap:
             lines.append(f"  SEEN BEFORE   {self.overlap}")
         adapt, classify = self.time["adapt_ms"], self.time["classify_ms"]
         return [
             *lines,
-            f"  time          {adapt:.1f} ms to adapt, {classify:.1f} ms to classify an episode",
+            f"  time          {adapt:.1f} ms to adapt, {classify:.1f} ms to classify per episode",
         ]
 
     def save_predictions(self, path: PathLike, scores: bool = False) -> str:
-        """Write the prediction file; returns its hex SHA-256. `scores` adds every class score to it.
+        """Write the prediction file.
+
+        Args:
+            path: The file, which is replaced.
+            scores: Include all class scores.
+
+        Returns:
+            Hex SHA-256 of the file.
 
         Raises:
-            UsageError: a report that was read from an entry holds no predictions.
+            UsageError: The report was read from an entry, so it holds no predictions, or the file
+                cannot be written. The message of the latter says where it was written instead.
         """
-        path = Path(path).expanduser()
-        self._file = {"file": path.name, "sha256": self._own_predictions().save(path, scores)}
+        path = user_path(path)
+        content = self._require_predictions().to_bytes(scores)
+        write_result(path, content)
+        self._file = {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()}
         return self._file["sha256"]
 
     def save(self, path: PathLike, **method: Any) -> None:
-        """Write an entry: method, report, and name and digest of the prediction file, which belongs beside it.
+        """Write an entry: the method, the report, and name and digest of the prediction file.
 
-        The prediction file is the one that `save_predictions` wrote last, or else "predictions.npz", still to be written.
+        The prediction file is the one that `save_predictions` wrote last. Before any call of it,
+        the entry names "predictions.npz", which is not written. It belongs beside the entry.
 
         Args:
-            path: the JSON document.
-            method: name, authors (a list), citation, code, commit, command, other_data, hardware, notes; null where not given.
+            path: The JSON document, which is replaced.
+            method: name, authors (a list), citation, code, commit, command, other_data, hardware
+                and notes of the method. Fields not given are null.
 
         Raises:
-            UsageError: another method field, or a report that was read from an entry.
+            UsageError: A method field is unknown or cannot be written, the report was read from an
+                entry, or the file cannot be written. The message of the last says where the entry
+                was written instead.
         """
-        if unknown := sorted(set(method) - set(METHOD_FIELDS)):
-            raise UsageError(
-                f"no method field {unknown[0]!r}; choose among {', '.join(METHOD_FIELDS)}"
-            )
-        digest = hashlib.sha256(self._own_predictions().to_bytes()).hexdigest()
+        fields = _method_fields(method)
+        digest = hashlib.sha256(self._require_predictions().to_bytes()).hexdigest()
         entry = {
             "format": ENTRY_FORMAT,
             "format_version": ENTRY_FORMAT_VERSION,
-            "method": {name: method.get(name) for name in METHOD_FIELDS},
-            "report": self.to_dict(),
+            "method": {name: fields.get(name) for name in METHOD_FIELDS},
+            "report": {**self.to_dict(), "seen": to_json("seen", self.seen)},
             "predictions": self._file or {"file": "predictions.npz", "sha256": digest},
         }
-        Path(path).expanduser().write_text(readable_json(entry) + "\n", "utf-8")
+        try:
+            text = readable_json(entry) + "\n"
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UsageError(
+                f"the report cannot be written as JSON ({error}); restore the fields that were "
+                "changed after the evaluation"
+            ) from error
+        write_result(user_path(path), text.encode())
 
-    def _own_predictions(self) -> Predictions:
+    def _require_predictions(self) -> Predictions:
+        """Return the predictions, or raise a UsageError if the report holds none."""
         if self.predictions is None:
             raise UsageError(
-                "this report was read from an entry and holds no predictions; use the prediction file beside it"
+                "this report was read from an entry and holds no predictions; use the prediction "
+                "file beside the entry"
             )
         return self.predictions
 
 
-def over_training_seeds(reports: Sequence[Report]) -> Report:
-    """The first of several reports of one method, trained from different seeds, with `training_seeds` filled from all of them.
+def check_method(method: Mapping[str, Any]) -> None:
+    """Check method fields of an entry before the work, as `metaevents validate` will check them.
+
+    Args:
+        method: The fields by name; those that are None are not checked.
 
     Raises:
-        UsageError: fewer than two reports, or reports that are not over the same episodes.
+        UsageError: A field is unknown, or is not what the schema of entries describes.
+    """
+    fields = _method_fields(method)
+    for name in METHOD_FIELDS:
+        if fields.get(name) is not None and (problem := method_problem(name, fields[name])):
+            raise UsageError(problem)
+
+
+def _method_fields(method: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the method fields of an entry as JSON can write them."""
+    if unknown := sorted(set(method) - set(METHOD_FIELDS)):
+        raise UsageError(f"no method field {unknown[0]!r}; choose among {', '.join(METHOD_FIELDS)}")
+    return {name: to_json(f"method field {name}", value) for name, value in method.items()}
+
+
+def over_training_seeds(reports: Sequence[Report]) -> Report:
+    """Combine the reports of one method that was trained from different seeds.
+
+    Args:
+        reports: One report per training, all over the same episodes.
+
+    Returns:
+        The first report, with `training_seeds` computed over all of them.
+
+    Raises:
+        UsageError: There are fewer than two reports, or they are not over the same episodes.
     """
     summary = repeated([report.accuracy for report in reports])
-    if (
-        len(
-            {
-                (report.protocol, report.archive["fingerprint"], report.episodes_digest)
-                for report in reports
-            }
-        )
-        > 1
-    ):
+    episodes = {
+        (report.protocol, report.archive["fingerprint"], report.episodes_digest)
+        for report in reports
+    }
+    if len(episodes) > 1:
         raise UsageError(
-            "the reports are over different episodes; evaluate all trainings under one protocol and archive"
+            "the reports are over different episodes; evaluate all trainings under one protocol "
+            "and archive"
         )
     return replace(reports[0], training_seeds=summary)

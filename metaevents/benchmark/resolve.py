@@ -1,18 +1,6 @@
-"""How a learner is called: what it gets, what it may answer, and the random generators around it.
+"""Finding the learner that a command line names.
 
-A learner is any object with `adapt(support_x, support_y, ways) -> classifier`, or a function of that shape; `classifier(query_x)`
-gives scores [n, ways]. Optional attributes say what it wants and what it can tell:
-
-    representation, layout, dtype, device   as for `EpisodeLoader`; dtype may be a string ("uint8")
-    numpy                                   True for numpy arrays instead of tensors
-    parameters                              their number, or what holds them (a module, tensors), or a function that gives either
-    spikes_per_sample,
-    synaptic_operations_per_sample          numbers, or functions that give them, read after the last episode; means over all
-                                            samples seen
-    seen, overlap                           what the weights were trained on (a dictionary), what of the test was among it (text);
-                                            `overlap` may be a function of the dataset, which may refuse it (UsageError)
-
-When learners are run, and on what, is left to `metaevents.benchmark.evaluation`.
+How a learner is called is left to `metaevents.benchmark.learners`.
 """
 
 from __future__ import annotations
@@ -20,54 +8,81 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
-from metaevents.benchmark.learners import takes_nothing
+from metaevents.benchmark.learners import takes_no_arguments
+from metaevents.benchmark.trivial import TRIVIAL_BASELINES
 from metaevents.datasets import ComposedDataset
-from metaevents.errors import UsageError
+from metaevents.errors import MetaeventsError, UsageError
+
+_PACKAGE = str(Path(__file__).parents[1])
 
 
-def load_learner(where: str, dataset: ComposedDataset) -> Any:
-    """The learner at an import path.
+def load_learner(path: str, dataset: ComposedDataset) -> Any:
+    """Return the learner at an import path.
 
     Args:
-        where: "module:attribute", an object or a function that learns, or a class or function without arguments that gives one;
-            or "floor:name", one of `metaevents.benchmark.trivial.TRIVIAL_BASELINES`. Modules of the working folder are found too.
-        dataset: what it will be evaluated on; floors are made for it.
+        path: "module:attribute", where the attribute is a learner, or a class or function without
+            arguments that returns one. Modules in the working folder are found too. Or
+            "floor:NAME", where NAME is a key of `metaevents.benchmark.trivial.TRIVIAL_BASELINES`.
+        dataset: The dataset that the learner will be evaluated on; trivial baselines are made for
+            it.
+
+    Returns:
+        The object at the path, or what it returned. Whether it is a learner is not checked.
 
     Raises:
-        UsageError: nothing there, or nothing that learns.
+        UsageError: There is no such module, attribute or baseline, or a class or function failed.
     """
-    module, _, attribute = where.partition(":")
+    module, _, attribute = path.partition(":")
     if not module or not attribute:
         raise UsageError(
-            f"learner {where!r}; give module:attribute, such as my_method:Learner, or floor:prototypes"
+            f"learner {path!r}; give module:attribute, such as my_method:Learner, or a trivial"
+            " baseline, such as floor:prototypes"
         )
     if module == "floor":
-        from metaevents.benchmark.trivial import TRIVIAL_BASELINES
-
         if attribute not in TRIVIAL_BASELINES:
             raise UsageError(
-                f"no floor {attribute!r}; choose one of {', '.join(TRIVIAL_BASELINES)}"
+                f"no trivial baseline {attribute!r}; choose one of {', '.join(TRIVIAL_BASELINES)}"
             )
         return TRIVIAL_BASELINES[attribute](dataset)
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     try:
-        found: Any = importlib.import_module(module)
+        learner: Any = importlib.import_module(module)
         for name in attribute.split("."):
-            found = getattr(found, name)
+            learner = getattr(learner, name)
     except (ImportError, AttributeError) as error:
         raise UsageError(
-            f"learner {where!r}: {error}; give module:attribute, importable from here"
+            f"learner {path!r}: {error}{_place(error)}; give module:attribute, importable from "
+            "this folder"
         ) from error
-    if isinstance(found, type) or (inspect.isroutine(found) and takes_nothing(found)):
+    except (Exception, SystemExit) as error:  # the module's own
+        raise UsageError(
+            f"learner {path!r} could not be imported: {type(error).__name__}: {error}"
+            f"{_place(error)}; correct the module"
+        ) from error
+    if isinstance(learner, type) or (inspect.isroutine(learner) and takes_no_arguments(learner)):
         try:
-            return found()
-        except Exception as error:
+            return learner()
+        except MetaeventsError:
+            raise
+        except (Exception, SystemExit) as error:
             raise UsageError(
-                f"learner {where!r} could not be made: {type(error).__name__}: {error}"
+                f"learner {path!r} could not be made: {type(error).__name__}: {error}"
+                f"{_place(error)}"
             ) from error
-    return found
+    return learner
+
+
+def _place(error: BaseException) -> str:
+    """The file and line of an error, unless its message or this package has them already."""
+    if isinstance(error, SyntaxError):
+        return ""
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [frame for frame in frames if not frame.filename.startswith((_PACKAGE, "<"))]
+    outside = [frame for frame in outside if Path(frame.filename) != Path(importlib.__file__)]
+    return f" ({outside[-1].filename}, line {outside[-1].lineno})" if outside else ""

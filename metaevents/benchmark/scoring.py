@@ -1,13 +1,7 @@
-"""Prediction files, and the score that follows from one: everything recomputed from the predictions and the archive.
+"""Scoring: the score that follows from predictions and an archive.
 
-A prediction file is a .npz of three arrays (and an optional fourth), so small that an entry carries it along:
-
-    header       a JSON string: format, format_version, metaevents_version, protocol, fingerprint, episodes_digest
-    episodes     [n] int32, the number of the episode in every row; absent where rows are in order
-    predictions  [n, ways * queries] uint8 or int16, labels within the episode, in the order of its queries
-    scores       [n, ways * queries, ways] float32, optional, not read by scoring
-
-Who made the predictions, and how, is left to `metaevents.benchmark.evaluation` and to whoever has a program of their own.
+Reading prediction files is left to `metaevents.benchmark.predictions`, the formulas are left to
+`metaevents.benchmark.statistics`.
 """
 
 from __future__ import annotations
@@ -20,10 +14,10 @@ import numpy as np
 
 from metaevents.benchmark import statistics
 from metaevents.benchmark.episode_digests import published_digest
-from metaevents.benchmark.predictions import Predictions
+from metaevents.benchmark.predictions import Predictions, check_labels
 from metaevents.benchmark.protocols import EpisodeList, Protocol, episode_list
 from metaevents.datasets import ComposedDataset, load
-from metaevents.errors import UsageError
+from metaevents.errors import UsageError, printable
 from metaevents.files import PathLike
 
 S = TypeVar("S", bound="Score")
@@ -31,19 +25,19 @@ S = TypeVar("S", bound="Score")
 
 @dataclass(kw_only=True)
 class Score:
-    """What predictions are worth; all of it follows from them and the archive.
+    """The score of predictions. All of it can be recomputed from them and the archive.
 
     Attributes:
-        protocol: the run.
-        is_protocol: whether the run is the protocol whose name it bears.
-        deviations: what makes it another one.
-        archive: fingerprint, source, simulated, recordings.
-        episodes_digest: hex SHA-256 over the digests of all episodes in order.
-        accuracy: mean over episodes, 0 to 1.
-        ci95: half the width of the 95 % confidence interval over episodes; see `statistics.ci95`.
-        bootstrap95: ends of the 95 % interval over query recordings; see `statistics.bootstrap95`.
-        per_class: class name -> accuracy on its queries, for every class that occurred.
-        per_episode: accuracy of each episode, in order.
+        protocol: The protocol, or the modified copy of it that was run.
+        is_protocol: Whether it is the protocol itself, on the published episodes.
+        deviations: How it deviates; empty if it is the protocol.
+        archive: fingerprint, source, simulated and recordings (their number).
+        episodes_digest: Hex SHA-256 over the digests of all episodes, in order.
+        accuracy: Mean over episodes, 0 to 1.
+        ci95: Half the width of the 95 % confidence interval over episodes; see `statistics.ci95`.
+        bootstrap95: Ends of the 95 % interval over query recordings; see `statistics.bootstrap95`.
+        per_class: Class name to the accuracy on its queries, for every class that occurred.
+        per_episode: Accuracy of each episode, in order.
     """
 
     protocol: Protocol
@@ -58,35 +52,52 @@ class Score:
     per_episode: list[float]
 
     def to_dict(self) -> dict[str, Any]:
-        """The score as JSON can write it."""
-        out = {name: getattr(self, name) for name in self.document_fields()}
-        return {**out, "protocol": self.protocol.to_dict(), "bootstrap95": list(self.bootstrap95)}
+        """Return the score as JSON can write it."""
+        document = {name: getattr(self, name) for name in self.document_fields()}
+        return {
+            **document,
+            "protocol": self.protocol.to_dict(),
+            "bootstrap95": list(self.bootstrap95),
+        }
 
     @classmethod
     def from_dict(cls: type[S], document: Mapping[str, Any]) -> S:
-        """The score that `to_dict` gave.
+        """Return the score of a document that `to_dict` returned.
+
+        Args:
+            document: All fields by name.
+
+        Returns:
+            The score.
 
         Raises:
-            UsageError: a field is missing or unknown.
+            UsageError: The document is no dictionary, or a field is missing, unknown or damaged.
         """
+        kind = cls.__name__.lower()
+        if not isinstance(document, Mapping):
+            raise UsageError(f"a {kind} is read from a dictionary, got {type(document).__name__}")
         if differing := set(cls.document_fields()) ^ set(document):
             raise UsageError(
-                f"no {cls.__name__.lower()} of this release: missing or unknown are {', '.join(sorted(differing))}"
+                f"no {kind} of this release: missing or unknown are "
+                f"{', '.join(sorted(map(str, differing)))[:300]}; read it with the release that "
+                "wrote it"
             )
-        low, high = document["bootstrap95"]
-        return cls(
-            **{
-                **document,
-                "protocol": Protocol.from_dict(document["protocol"]),
-                "bootstrap95": (low, high),
-            }
-        )
+        protocol = Protocol.from_dict(document["protocol"])
+        try:
+            low, high = map(float, document["bootstrap95"])
+        except (TypeError, ValueError):
+            raise UsageError(
+                f"bootstrap95 of a {kind} is no pair of numbers; read the file that was written"
+            ) from None
+        return cls(**{**document, "protocol": protocol, "bootstrap95": (low, high)})
 
     def __str__(self) -> str:
-        run, (low, high) = self.protocol, self.bootstrap95
+        protocol, (low, high) = self.protocol, self.bootstrap95
         lines = [
-            f"{run.name} on {run.dataset}, pairing {run.pairing}, classes {run.classes}",
-            f"  accuracy      {self.accuracy:.2%} +- {self.ci95:.2%} (95 %, over {run.episodes} episodes)",
+            f"{protocol.name} on {protocol.dataset}, pairing {protocol.pairing}, "
+            f"classes {protocol.classes}",
+            f"  accuracy      {self.accuracy:.2%} +- {self.ci95:.2%} "
+            f"(95 %, over {protocol.episodes} episodes)",
             f"  recordings    {low:.2%} to {high:.2%} (95 %, bootstrap over query recordings)",
             *self._more_lines(),
             f"  fingerprint   {self.archive['fingerprint']} ({self.archive['source']})",
@@ -96,35 +107,49 @@ class Score:
             lines.append(f"  NOT THE PROTOCOL: {'; '.join(self.deviations)}")
         if self.archive["simulated"]:
             lines.append("  SIMULATED recordings: no result on real data")
-        return "\n".join(lines)
+        return "\n".join(map(_visible_line, lines))
 
     def _more_lines(self) -> list[str]:
+        """Return the lines of the text that a subclass adds."""
         return []
 
     @classmethod
     def document_fields(cls) -> list[str]:
-        """The names of the fields that `to_dict` writes."""
+        """Return the names of the fields that `to_dict` writes."""
         return [field.name for field in fields(cls) if field.compare]
 
 
+def _visible_line(text: str) -> str:
+    """Return text on one line, with visible control characters: a field may be a stranger's."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def grade(
-    dataset: ComposedDataset, run: Protocol, episodes: EpisodeList, labels: np.ndarray
+    dataset: ComposedDataset, protocol: Protocol, episodes: EpisodeList, labels: np.ndarray
 ) -> Score:
-    """The score of predictions [episodes, ways * queries] for the episodes of a run."""
-    right = labels == episodes.labels
+    """Score predicted labels.
+
+    Args:
+        dataset: The dataset that the protocol is bound to.
+        protocol: The protocol.
+        episodes: All of its episodes.
+        labels: [episodes, ways * queries] predicted labels.
+
+    Returns:
+        The score.
+    """
+    correct = labels == episodes.labels
     classes = np.take_along_axis(episodes.classes, episodes.labels.astype(np.int64), axis=1)
-    asked = np.bincount(classes.ravel(), minlength=len(dataset))
-    answered = np.bincount(classes.ravel(), weights=right.ravel(), minlength=len(dataset))
-    per_episode = right.mean(axis=1)
-    deviations = run.deviations()
-    published = published_digest(dataset.fingerprint, run)
+    n_queries = np.bincount(classes.ravel(), minlength=len(dataset))
+    n_correct = np.bincount(classes.ravel(), weights=correct.ravel(), minlength=len(dataset))
+    per_episode = correct.mean(axis=1)
+    deviations = protocol.deviations()
+    published = published_digest(dataset.fingerprint, protocol)
     if published not in (None, episodes.digest):
         deviations.append(f"episodes_digest={episodes.digest} instead of {published}")
-    labels_here = sorted(
-        {label for components in dataset.components.values() for label in components}
-    )
+    components = sorted({label for labels in dataset.components.values() for label in labels})
     return Score(
-        protocol=run,
+        protocol=protocol,
         is_protocol=not deviations,
         deviations=deviations,
         archive={
@@ -134,18 +159,18 @@ def grade(
             "recordings": len(dataset.archive),
         },
         episodes_digest=episodes.digest,
-        accuracy=float(right.mean()),
+        accuracy=float(correct.mean()),
         ci95=statistics.ci95(per_episode),
         bootstrap95=statistics.bootstrap95(
-            right.ravel(),
-            episodes.queries.reshape(right.size, -1),
-            {label: dataset.pool(label) for label in labels_here},
+            correct.ravel(),
+            episodes.queries.reshape(correct.size, -1),
+            {label: dataset.pool(label) for label in components},
             key=episodes.digest,
         ),
         per_class={
-            name: float(answered[i] / asked[i])
+            name: float(n_correct[i] / n_queries[i])
             for i, name in enumerate(dataset.classes)
-            if asked[i]
+            if n_queries[i]
         },
         per_episode=per_episode.tolist(),
     )
@@ -154,35 +179,69 @@ def grade(
 def score(
     predictions: Predictions | PathLike, archive: PathLike, protocol: str | None = None
 ) -> Score:
-    """Recompute the score of a prediction file from the archive.
+    """Recompute the score of predictions from the archive.
 
     Args:
-        predictions: the file, or what `Predictions.load` gave.
-        archive: the archive file, or the folder that holds it.
-        protocol: the protocol that the predictions should be for; None takes the one that the file names.
+        predictions: A prediction file, or loaded predictions.
+        archive: The archive file, or the folder that holds it.
+        protocol: Name of the protocol that the predictions must be for; None accepts any.
+
+    Returns:
+        The score.
 
     Raises:
-        UsageError: predictions for another archive, protocol or list of episodes, or unfit ones; says which.
-        MissingError, ArchiveError: no prediction file or archive, or an archive that is not whole.
+        UsageError: The predictions are for another archive, protocol or list of episodes, or the
+            prediction file is not valid.
+        MissingError: There is no such prediction file or archive.
+        ArchiveError: The archive is corrupt, or of another dataset.
     """
-    where = "these predictions" if isinstance(predictions, Predictions) else str(predictions)
-    given = predictions if isinstance(predictions, Predictions) else Predictions.load(predictions)
-    run = given.protocol
-    if protocol is not None and run.name != protocol:
+    if isinstance(predictions, Predictions):
+        return score_predictions(predictions, archive, protocol, "these predictions")
+    return score_predictions(Predictions.load(predictions), archive, protocol, str(predictions))
+
+
+def score_predictions(
+    predictions: Predictions, archive: PathLike, protocol: str | None, name: str
+) -> Score:
+    """Recompute the score of loaded predictions from the archive.
+
+    Args:
+        predictions: The predictions.
+        archive: The archive file, or the folder that holds it.
+        protocol: Name of the protocol that the predictions must be for; None accepts any.
+        name: Where the predictions come from, for messages.
+
+    Returns:
+        The score.
+
+    Raises:
+        UsageError: The predictions are for another archive, protocol or list of episodes, or have
+            another shape.
+        MissingError: There is no such archive.
+        ArchiveError: The archive is corrupt, or of another dataset.
+    """
+    setting = predictions.protocol
+    if protocol is not None and setting.name != protocol:
         raise UsageError(
-            f"{where}: made under protocol {run.name}, expected {protocol}; give the other file"
+            f"{name}: made under protocol {setting.name}, expected {protocol}; give predictions "
+            "made under that protocol"
         )
-    run.deviations()  # refuses a protocol that this release does not know
-    dataset = load(run.dataset, archive, run.split, pairing=run.pairing, classes=run.classes)
-    if dataset.fingerprint != given.fingerprint:
+    setting.deviations()  # raises if this release does not know the protocol
+    dataset = load(
+        setting.dataset, archive, setting.split, pairing=setting.pairing, classes=setting.classes
+    )
+    if dataset.fingerprint != predictions.fingerprint:
         raise UsageError(
-            f"{where}: made on the archive {given.fingerprint[:16]}..., {dataset.archive.path} is "
-            f"{dataset.fingerprint[:16]}...; give the archive that they were made on"
+            f"{name}: made on the archive {predictions.fingerprint[:16]}..., "
+            f"{dataset.archive.path} is {dataset.fingerprint[:16]}...; "
+            "give the archive that they were made on"
         )
-    episodes = episode_list(dataset, run)
-    if episodes.digest != given.episodes_digest:
+    episodes = episode_list(dataset, setting)
+    if episodes.digest != predictions.episodes_digest:
         raise UsageError(
-            f"{where}: made on other episodes ({given.episodes_digest[:16]}...) than protocol {run.name} has on this archive "
-            f"({episodes.digest[:16]}...); evaluate again with this release"
+            f"{name}: made on other episodes ({predictions.episodes_digest[:16]}...) than protocol "
+            f"{setting.name} has on this archive ({episodes.digest[:16]}...); "
+            "evaluate again with this release"
         )
-    return grade(dataset, run, episodes, given.labels)
+    labels = check_labels(name, setting, np.asarray(predictions.labels))
+    return grade(dataset, setting, episodes, labels)

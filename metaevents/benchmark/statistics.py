@@ -1,6 +1,6 @@
-"""What can be said of an accuracy: intervals over episodes and over recordings, deviations over trials and training runs.
+"""Statistics of an accuracy: intervals over episodes and recordings, deviations over runs.
 
-Pure functions of arrays; no generator but the package's own counter-based one.
+Pure functions of arrays. Random draws come from the counter-based streams of `metaevents.rng`.
 """
 
 from __future__ import annotations
@@ -12,17 +12,25 @@ from typing import Any
 import numpy as np
 
 from metaevents.errors import UsageError
-from metaevents.rng import Streams
+from metaevents.rng import Streams, scale_words
 
 REPLICATES = 1000
-_BLOCK = 256  # words that a stream gives at a time
-_CHUNK = 1 << 22  # weights held at a time
+"""Bootstrap replicates of `bootstrap95`."""
+
+_CHUNK = 1 << 22  # weights held in memory at a time
 
 
 def ci95(per_episode: Sequence[float] | np.ndarray) -> float:
-    """Half the width of the 95 % confidence interval of the mean over episodes: Student's t, capped at 1.
+    """Return half the width of the 95 % confidence interval of the mean over episodes.
 
-    A single episode tells nothing of the spread; it gives 1, the widest that an accuracy's interval can be.
+    The interval is Student's: t(0.975, n - 1) * s / sqrt(n), with s the standard deviation (n - 1
+    in the denominator).
+
+    Args:
+        per_episode: [n] accuracies, 0 to 1.
+
+    Returns:
+        Half the width, at most 1. A single episode gives 1, since it says nothing of the spread.
     """
     from scipy.stats import t
 
@@ -40,39 +48,44 @@ def bootstrap95(
     key: object,
     replicates: int = REPLICATES,
 ) -> tuple[float, float]:
-    """The 95 % percentile interval of the accuracy under resampling of the recordings that the queries are made of.
+    """Return the 95 % percentile interval of the accuracy over resampled query recordings.
 
-    Episodes draw again and again from a limited pool, so that they are not independent and an interval over episodes is too
-    narrow. Here the recordings are what is random: in each replicate every component label's pool is drawn anew with
-    replacement, as many as it has, and a recording's multiplicity counts how often it was drawn (0 included), the same on
-    whichever side it stands. A query then counts as often as all its recordings together, the product of their
-    multiplicities, and the accuracy is the weighted mean over all queries of all episodes. The classes, the supports
-    and what was predicted stay as they are: the interval says what other query recordings could have given, not what other
-    support recordings or other training could have.
+    Episodes draw from a limited pool of recordings again and again. So they are not independent,
+    and an interval over episodes is too narrow. Here the recordings are random instead. In each
+    replicate, every component's pool is resampled with replacement to its own size. The
+    multiplicity of a recording is how many times it was drawn, 0 included; it is the same on all
+    sides. A query weighs the product of the multiplicities of its recordings, and the accuracy is
+    the weighted mean over all queries of all episodes.
+
+    Classes, supports and predictions stay fixed. So the interval covers other query recordings, but
+    neither other support recordings nor another training.
 
     Args:
         correct: [n] whether each query's prediction was right.
         recordings: [n, sides] archive indices of each query's recordings.
-        pools: component label -> [k] archive indices of its recordings.
-        key: anything that JSON can write; names the stream of draws.
-        replicates: how often all pools are drawn anew.
+        pools: Component label to [k] archive indices of its recordings.
+        key: Any value that JSON can write; names the random stream.
+        replicates: Number of bootstrap replicates.
+
+    Returns:
+        The lower and the upper end, 0 to 1.
     """
     samples, inverse = np.unique(recordings, axis=0, return_inverse=True)
-    asked = np.bincount(inverse.ravel())
-    right = np.bincount(inverse.ravel(), weights=correct)
+    n_queries = np.bincount(inverse.ravel())
+    n_correct = np.bincount(inverse.ravel(), weights=correct)
     size = 1 + max(int(samples.max()), *(int(pool.max(initial=0)) for pool in pools.values()))
     streams = Streams({"bootstrap": 1, "of": key})
     accuracies: list[np.ndarray] = []
     step = max(1, _CHUNK // max(size, len(samples)))
     for first in range(0, replicates, step):
-        drawn = range(first, min(first + step, replicates))
-        multiplicity = np.stack([_resample(pools, size, streams, replicate) for replicate in drawn])
-        weight = np.ones((len(drawn), len(samples)))
+        chunk = range(first, min(first + step, replicates))
+        multiplicity = np.stack([_resample(pools, size, streams, replicate) for replicate in chunk])
+        weight = np.ones((len(chunk), len(samples)))
         for side in samples.T:
             weight *= multiplicity[:, side]
-        total = weight @ asked
-        counted = total > 0  # a replicate in which no query is left says nothing
-        accuracies.append((weight @ right)[counted] / total[counted])
+        total = weight @ n_queries
+        nonempty = total > 0  # a replicate in which all queries have weight 0 has no accuracy
+        accuracies.append((weight @ n_correct)[nonempty] / total[nonempty])
     low, high = np.percentile(np.concatenate(accuracies), [2.5, 97.5])
     return float(low), float(high)
 
@@ -80,26 +93,28 @@ def bootstrap95(
 def _resample(
     pools: Mapping[str, np.ndarray], size: int, streams: Streams, replicate: int
 ) -> np.ndarray:
-    """How often each recording was drawn, [size] float64."""
-    need = sum(map(len, pools.values()))
-    blocks = range(-(-need // _BLOCK))
-    words = np.array(
-        [word for block in blocks for word in streams.words(replicate, block)], np.uint64
-    )
-    count = np.zeros(size)
+    """Return how many times each recording was drawn in a replicate, [size] float64."""
+    words = streams.first_words(replicate, sum(map(len, pools.values())))
+    multiplicity = np.zeros(size)
     for label in sorted(pools):
-        pool, words, own = pools[label], words[len(pools[label]) :], words[: len(pools[label])]
-        # Uniform to within len(pool) / 2^32.
-        place = ((own >> np.uint64(32)) * np.uint64(len(pool))) >> np.uint64(32)
-        np.add.at(count, pool[place.astype(np.int64)], 1)
-    return count
+        pool = pools[label]
+        pool_words, words = words[: len(pool)], words[len(pool) :]
+        np.add.at(multiplicity, pool[scale_words(pool_words, len(pool))], 1)
+    return multiplicity
 
 
 def repeated(accuracies: Sequence[float]) -> dict[str, Any]:
-    """What repeated runs say together: how many `seeds`, their `accuracies`, `mean` and `deviation` (n - 1 in the denominator).
+    """Summarize the accuracies of repeated runs.
+
+    Args:
+        accuracies: One per run, 0 to 1.
+
+    Returns:
+        `seeds` (the number of runs), `mean`, `deviation` (the standard deviation, n - 1 in the
+        denominator) and `accuracies`.
 
     Raises:
-        UsageError: fewer than two runs.
+        UsageError: There are fewer than two runs.
     """
     if len(accuracies) < 2:
         raise UsageError(f"{len(accuracies)} run given; a deviation needs at least 2")

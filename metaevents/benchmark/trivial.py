@@ -1,12 +1,12 @@
-"""Floors: methods so plain that a learner should beat them before anything is claimed for it.
+"""Trivial baselines that every method should beat.
 
-None of them meta-learns. All but the last look at nothing but an episode's support, as counts summed over the window. The
-component recognizer knows the digits (or letters) that a sample is made of, from single recordings of the training
-partition; what a method scores beyond it is what it can do with components that it never saw.
+None of them meta-learns. All but the component recognizer use nothing but the support of an
+episode, as counts summed over time. The component recognizer was trained to recognize the digits
+(or letters) that samples are composed of, on single recordings of the training partition. What a
+method scores above it comes from components that it never saw.
 
-`TRIVIAL_BASELINES` has them by name, for `metaevents evaluate floor:NAME`. `python -m metaevents.benchmark.trivial_report --archive FILE
---out DIR`
-runs all of them and writes their entries and a table.
+`TRIVIAL_BASELINES` holds them by name, for `metaevents evaluate floor:NAME`. Running all of them
+and writing their entries is left to `metaevents.benchmark.trivial_report`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metaevents.augmentation import shift_cells
 from metaevents.benchmark.learners import Classifier
 from metaevents.datasets import ComposedDataset
 from metaevents.errors import UsageError
+from metaevents.files import progress_bar
+from metaevents.global_state import ordinary_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class _OnSums:
-    """Floors on counts summed over the window, as numpy arrays [n, P, H, W]."""
+    """Base of the baselines on time-summed counts, which are numpy arrays [n, P, H, W]."""
 
     representation = "sum"
     numpy = True
@@ -42,9 +45,10 @@ class Chance(_OnSums):
     title = "Chance"
 
     def adapt(self, support_x: np.ndarray, support_y: np.ndarray, ways: int) -> Classifier:
+        """Return a classifier that ignores support and query."""
         import torch
 
-        return lambda query_x: torch.rand(len(query_x), ways)
+        return lambda query_x: torch.rand(len(query_x), ways, dtype=torch.float32, device="cpu")
 
 
 class NearestNeighbor(_OnSums):
@@ -53,10 +57,11 @@ class NearestNeighbor(_OnSums):
     title = "Nearest neighbor, time-summed"
 
     def adapt(self, support_x: np.ndarray, support_y: np.ndarray, ways: int) -> Classifier:
-        support = _flat(support_x)
+        """Return a classifier whose scores are negative squared distances."""
+        support = _flatten(support_x)
 
         def classify(query_x: np.ndarray) -> np.ndarray:
-            distances = _squared_distances(_flat(query_x), support)
+            distances = _squared_distances(_flatten(query_x), support)
             return np.stack(
                 [-distances[:, support_y == k].min(axis=1) for k in range(ways)], axis=1
             )
@@ -70,58 +75,68 @@ class Prototypes(_OnSums):
     title = "Nearest class mean, time-summed"
 
     def adapt(self, support_x: np.ndarray, support_y: np.ndarray, ways: int) -> Classifier:
-        support = _flat(support_x)
+        """Return a classifier whose scores are negative squared distances."""
+        support = _flatten(support_x)
         means = np.stack([support[support_y == k].mean(axis=0) for k in range(ways)])
-        return lambda query_x: -_squared_distances(_flat(query_x), means)
+        return lambda query_x: -_squared_distances(_flatten(query_x), means)
 
 
 class LogisticRegression(_OnSums):
-    """scikit-learn's logistic regression (L2, C = 1) on time-summed counts, scaled by their deviation over the support."""
+    """Logistic regression (scikit-learn, L2, C = 1) on time-summed counts of unit deviation.
+
+    The counts are divided by their standard deviation over all cells of the support.
+    """
 
     title = "Logistic regression, time-summed"
 
     def adapt(self, support_x: np.ndarray, support_y: np.ndarray, ways: int) -> Classifier:
+        """Return a classifier whose scores are log-probabilities."""
         from sklearn.linear_model import LogisticRegression
 
-        support = _flat(support_x)
+        support = _flatten(support_x)
         scale = support.std() or 1.0
         model = LogisticRegression(max_iter=1000).fit(support / scale, support_y)
-        return lambda query_x: model.predict_log_proba(_flat(query_x) / scale)
+        return lambda query_x: model.predict_log_proba(_flatten(query_x) / scale)
 
 
-def _flat(x: np.ndarray) -> np.ndarray:
+def _flatten(x: np.ndarray) -> np.ndarray:
+    """Return samples [n, ...] as vectors [n, d] float64."""
     return x.reshape(len(x), -1).astype(np.float64)
 
 
 def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """[n, m]; exact for counts, whose squares float64 holds."""
+    """Return the squared distances between a [n, d] and b [m, d], [n, m]; exact for counts."""
     distances: np.ndarray = (a**2).sum(axis=1)[:, None] - 2 * a @ b.T + (b**2).sum(axis=1)
     return distances
 
 
-_PER_LABEL = 1000  # recordings a component label that it learns from, at most
-
-_STEPS = 1000
-
-_BATCH = 64
-
-_RATE = 2e-3
-
-_SHIFT = 2  # cells that a training recording is moved at most, on each axis
+_MAX_RECORDINGS = 1000  # training recordings per component
+_TRAIN_STEPS = 1000
+_BATCH_SIZE = 64
+_LR = 2e-3
+_MAX_SHIFT = 2  # cells that a training batch is shifted on each axis, at most
 
 
 class ComponentRecognizer:
-    """Matches what a small CNN, trained on single recordings, says about the left and the right half of a sample.
+    """Compares the component posteriors of a small CNN for each side of query and support.
 
-    The CNN sees the time-summed counts of one recording on the composed grid, of the training partition and of the train
-    components of the dataset's class split alone (all digits of the published split, digits 0 to 3 of novel components). A class
-    is what its support samples say, for each side the normalized product of their posteriors; a query's score for it is the
-    log-probability that both show the same label on every side. There is no meta-learning, and an episode's queries do
-    not know of each other.
+    The CNN sees the time-summed counts of one recording on the composed grid. It is trained on the
+    training partition and on the components of the train classes only: all digits for the published
+    class split, digits 0 to 3 for novel components. For each side, a class is represented by the
+    normalized product of the posteriors of its support samples. A query's score for the class is
+    the log-probability that both show the same component on every side. There is no meta-learning,
+    and every query is classified independently.
 
     Args:
-        dataset: any split; says the archive, the class split and the geometry.
-        seed: of weights, order and shifts.
+        dataset: Any split; defines the archive, the class split and the geometry.
+        seed: Seed of weights, batches and shifts.
+
+    Attributes:
+        parameters: The CNN.
+        seen: What it was trained on.
+
+    Raises:
+        UsageError: The archive has no training recording of a component.
     """
 
     title = "Component recognizer"
@@ -140,116 +155,136 @@ class ComponentRecognizer:
         }
 
     def adapt(self, support_x: torch.Tensor, support_y: torch.Tensor, ways: int) -> Classifier:
+        """Return a classifier whose scores are log-probabilities that the components agree."""
         import torch
 
-        told = self._posteriors(support_x)
-        classes = torch.stack([told[support_y == k].sum(dim=0) for k in range(ways)]).log_softmax(
-            dim=-1
-        )
+        posteriors = self._log_posteriors(support_x)
+        classes = torch.stack(
+            [posteriors[support_y == k].sum(dim=0) for k in range(ways)]
+        ).log_softmax(dim=-1)
 
         def classify(query_x: torch.Tensor) -> torch.Tensor:
-            both = self._posteriors(query_x)[:, None] + classes
-            return both.logsumexp(dim=-1).sum(dim=-1)
+            joint = self._log_posteriors(query_x)[:, None] + classes
+            return joint.logsumexp(dim=-1).sum(dim=-1)
 
         return classify
 
-    def _posteriors(self, x: torch.Tensor) -> torch.Tensor:
-        """Log-posteriors of every side; [n, sides, labels]."""
+    def _log_posteriors(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the log-posteriors of the components on every side, [n, sides, components]."""
         import torch
 
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():
             halves = torch.stack(x.float().chunk(self.sides, dim=-1), dim=1)
             log_posteriors: torch.Tensor = self.parameters(halves.flatten(0, 1)).log_softmax(dim=-1)
         return log_posteriors.view(len(x), self.sides, -1)
 
 
 def train_components(dataset: ComposedDataset) -> tuple[str, ...]:
-    """The component labels of the train classes of the dataset's class split."""
+    """Return the components of the train classes.
+
+    Args:
+        dataset: Any split of the dataset; defines the class split.
+
+    Returns:
+        The labels of the components, sorted.
+    """
     classes = dataset.rules.splits[dataset.class_split]["train"]
     return tuple(sorted({label for components in classes for label in components}))
 
 
 def train_recognizer(dataset: ComposedDataset, seed: int = 0) -> nn.Module:
-    """A CNN [n, P, H, W / sides] -> logits over `train_components(dataset)`, trained on single recordings; see above.
+    """Train the CNN of `ComponentRecognizer` on single recordings.
+
+    Args:
+        dataset: Any split of the dataset.
+        seed: Seed of weights, batches and shifts. The global generators stay as they are.
+
+    Returns:
+        A frozen module [n, P, H, W / sides] -> logits [n, components], in the order of
+        `train_components`.
 
     Raises:
-        UsageError: the archive has no recordings to train on.
+        UsageError: The archive has no training recording of a component.
     """
     import torch
     from torch.nn import functional as F
-    from tqdm import trange
 
-    x, y = _single_recordings(dataset)
-    right = 0
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+    n_correct = 0
+    with ordinary_tensors():
+        x, y = _single_recordings(dataset)
+    with ordinary_tensors(), torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
-        model = _recognizer(x.shape[1:], len(train_components(dataset)))
-        optimizer = torch.optim.Adam(model.parameters(), _RATE)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)
-        for step in trange(_STEPS, desc="train recognizer", unit="step", leave=False, disable=None):
-            chosen = torch.randint(len(x), (_BATCH,))
-            moved = torch.randint(-_SHIFT, _SHIFT + 1, (2,)).tolist()
-            logits = model(_shifted(x[chosen].float(), *moved))
+        model = _make_recognizer(x.shape[1:], len(train_components(dataset)))
+        optimizer = torch.optim.Adam(model.parameters(), _LR)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _TRAIN_STEPS)
+        steps = range(_TRAIN_STEPS)
+        for step in progress_bar(
+            "train recognizer", _TRAIN_STEPS, "step", None, iterable=steps, leave=False
+        ):
+            batch = torch.randint(len(x), (_BATCH_SIZE,), device="cpu")
+            down, right = torch.randint(-_MAX_SHIFT, _MAX_SHIFT + 1, (2,), device="cpu").tolist()
+            logits = model(shift_cells(x[batch].float(), down, right))
             optimizer.zero_grad()
-            F.cross_entropy(logits, y[chosen]).backward()  # type: ignore[no-untyped-call]
+            F.cross_entropy(logits, y[batch]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-            if step >= _STEPS - 100:
-                right += int((logits.argmax(dim=1) == y[chosen]).sum())
-    logger.info("component recognizer: %.1f %% right on its last hundred batches", right / _BATCH)
+            if step >= _TRAIN_STEPS - 100:
+                n_correct += int((logits.argmax(dim=1) == y[batch]).sum())
+    logger.info(
+        "component recognizer: %.1f %% training accuracy over its last 100 batches",
+        n_correct / _BATCH_SIZE,
+    )
     return model.eval().requires_grad_(False)
 
 
-def _recognizer(shape: Sequence[int], labels: int) -> nn.Module:
+def _make_recognizer(shape: Sequence[int], n_components: int) -> nn.Module:
+    """Return a CNN with random weights for inputs [n, P, H, W], given (P, H, W)."""
+    import torch
     from torch import nn
 
-    class Compress(nn.Module):
-        """Counts span decades; their logarithm does not."""
+    class Log1p(nn.Module):
+        """The logarithm of 1 + x; the counts span several orders of magnitude."""
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
+            """Return log(1 + x)."""
             return x.log1p()
 
     polarities, height, width = shape
     features = 64 * (height // 4) * (width // 4)
+    kind: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}  # whatever torch's defaults
     return nn.Sequential(
-        Compress(),
-        nn.Conv2d(polarities, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Dropout(0.5), nn.Linear(features, labels),
+        Log1p(),
+        nn.Conv2d(polarities, 32, 3, padding=1, **kind), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, padding=1, **kind), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Dropout(0.5), nn.Linear(features, n_components, **kind),
     )  # fmt: skip
 
 
-def _shifted(x: torch.Tensor, down: int, right: int) -> torch.Tensor:
-    """Images moved by whole cells, zeros moving in."""
-    from torch.nn import functional as F
-
-    height, width = x.shape[-2:]
-    padded = F.pad(x, (_SHIFT, _SHIFT, _SHIFT, _SHIFT))
-    return padded[
-        ..., _SHIFT - down : _SHIFT - down + height, _SHIFT - right : _SHIFT - right + width
-    ]
-
-
 def _single_recordings(dataset: ComposedDataset) -> tuple[torch.Tensor, torch.Tensor]:
-    """Time-summed counts [n, P, H, W / sides] float16 of training recordings, and which train component each shows."""
+    """Return training recordings and their components.
+
+    Returns:
+        Time-summed counts [n, P, H, W / sides] float16, and [n] positions in `train_components`.
+    """
     import torch
 
     sides = dataset.rules.composition.arity
-    images, labels = [], []
-    for place, label in enumerate(train_components(dataset)):
+    images, targets = [], []
+    for position, label in enumerate(train_components(dataset)):
         recordings = dataset.archive.select(label, ["train"])
-        recordings = recordings[:: -(-len(recordings) // _PER_LABEL) or 1]
+        recordings = recordings[:: -(-len(recordings) // _MAX_RECORDINGS) or 1]
         if not len(recordings):
             raise UsageError(
-                f"{dataset.archive.path} has no training recording of {label!r}; build it from more recordings"
+                f"{dataset.archive.path} has no training recording of {label!r}; build it from "
+                "more recordings"
             )
         # A sample with the recording on every side shows it, cell for cell, on the left.
         sums = dataset.stack_sums(
             [(int(index),) * sides for index in recordings], dtype=torch.float16
         )
         images.append(sums[..., : sums.shape[-1] // sides].clone())
-        labels.append(torch.full((len(recordings),), place))
-    return torch.cat(images), torch.cat(labels)
+        targets.append(torch.full((len(recordings),), position, dtype=torch.int64, device="cpu"))
+    return torch.cat(images), torch.cat(targets)
 
 
 TRIVIAL_BASELINES: Mapping[str, Callable[[ComposedDataset], Any]] = {
@@ -259,4 +294,4 @@ TRIVIAL_BASELINES: Mapping[str, Callable[[ComposedDataset], Any]] = {
     "logistic-regression": lambda dataset: LogisticRegression(),
     "component-recogniser": ComponentRecognizer,
 }
-"""name -> what makes the floor for a dataset."""
+"""Name to a function that makes the baseline for a dataset."""

@@ -1,43 +1,42 @@
-"""Floors: methods so plain that a learner should beat them before anything is claimed for it.
+"""Running all trivial baselines, and writing their entries and a table of their accuracies.
 
-None of them meta-learns. All but the last look at nothing but an episode's support, as counts summed over the window. The
-component recognizer knows the digits (or letters) that a sample is made of, from single recordings of the training
-partition; what a method scores beyond it is what it can do with components that it never saw.
-
-`TRIVIAL_BASELINES` has them by name, for `metaevents evaluate floor:NAME`. `python -m metaevents.benchmark.trivial_report --archive FILE
---out DIR`
-runs all of them and writes their entries and a table.
+`python -m metaevents.benchmark.trivial_report --archive FILE --out DIR` does both. The baselines
+themselves are in `metaevents.benchmark.trivial`.
 """
 
 from __future__ import annotations
 
-import os
 import platform
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metaevents._version import __version__
+from metaevents.archive.reader import Archive
+from metaevents.benchmark.evaluation import evaluate
+from metaevents.benchmark.markdown import table
+from metaevents.benchmark.protocols import bind
+from metaevents.benchmark.report import Report
 from metaevents.benchmark.trivial import TRIVIAL_BASELINES
 from metaevents.datasets import load
-from metaevents.files import PathLike
+from metaevents.distributed import available_processors
+from metaevents.files import PathLike, require_writable_folder, write_atomic
 from metaevents.specs import CLASS_SPLITS, PAIRINGS
-
-if TYPE_CHECKING:
-    from metaevents.benchmark.report import Report
 
 _PROTOCOLS = ("sample-5way-1shot", "sample-5way-5shot")
 
 
 @dataclass(frozen=True)
 class TrivialResult:
-    """One floor under one protocol.
+    """The result of one trivial baseline under one protocol.
 
     Attributes:
-        name, title: of the floor.
-        report: what came of it.
+        name: Name of the baseline in `TRIVIAL_BASELINES`.
+        title: Its name for readers.
+        report: The report of its evaluation.
     """
 
     name: str
@@ -46,25 +45,34 @@ class TrivialResult:
 
 
 def run_all(archive: PathLike, protocols: Sequence[str], out: Path) -> Iterator[TrivialResult]:
-    """Run every floor with both pairings and both class splits; writes an entry and its predictions for each into `out`.
+    """Run every trivial baseline with both pairings and both class splits.
+
+    Writes an entry and a prediction file per result.
+
+    Args:
+        archive: Path of the archive.
+        protocols: Names of the protocols.
+        out: Folder for entries and prediction files; it is created.
+
+    Yields:
+        The results.
 
     Raises:
-        UsageError: a protocol that does not exist or does not fit the archive.
+        UsageError: A protocol does not exist or does not fit the archive.
     """
-    from metaevents.archive.reader import Archive
-    from metaevents.benchmark.evaluation import evaluate
-
     dataset_name = Archive(archive).dataset
+    for protocol in protocols:  # before the work, which takes long
+        bind(protocol, load(dataset_name, archive, "test"))
     out.mkdir(parents=True, exist_ok=True)
     for classes in CLASS_SPLITS:
-        splits = {
+        datasets = {
             pairing: load(dataset_name, archive, "test", pairing=pairing, classes=classes)
             for pairing in PAIRINGS
         }
         for name, make in TRIVIAL_BASELINES.items():
-            learner = make(splits["all"])  # what a floor learns from does not depend on the pairing
+            learner = make(datasets["all"])  # does not depend on the pairing
             for protocol in protocols:
-                for pairing, dataset in splits.items():
+                for pairing, dataset in datasets.items():
                     report = evaluate(learner, dataset, protocol)
                     report.learner = f"floor:{name}"
                     stem = f"floor-{name}.{dataset_name}.{protocol}.{pairing}.{classes}"
@@ -74,12 +82,14 @@ def run_all(archive: PathLike, protocols: Sequence[str], out: Path) -> Iterator[
 
 
 def _method(name: str, learner: Any, report: Report) -> dict[str, Any]:
+    """Return the method fields of a baseline's entry; its notes are the docstring's first line."""
     import torch
 
     protocol = report.protocol
     command = [
-        "metaevents", "evaluate", f"floor:{name}", "--archive", f"{protocol.dataset}.h5", "--protocol", protocol.name,
-        "--pairing", protocol.pairing, "--classes", protocol.classes, "--out", "entry.json",
+        "metaevents", "evaluate", f"floor:{name}", "--archive", f"{protocol.dataset}.h5",
+        "--protocol", protocol.name, "--pairing", protocol.pairing, "--classes", protocol.classes,
+        "--out", "entry.json",
     ]  # fmt: skip
     return {
         "name": learner.title,
@@ -88,86 +98,108 @@ def _method(name: str, learner: Any, report: Report) -> dict[str, Any]:
         "commit": __version__,
         "command": shlex.join(command),
         "other_data": "none",
-        "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}; torch on {torch.get_num_threads()} thread(s)",
-        "notes": " ".join((learner.__doc__ or "").split("\n\n")[0].split()),
+        "hardware": f"{available_processors()} CPU cores, {platform.machine()}; "
+        f"torch on {torch.get_num_threads()} thread(s)",
+        "notes": (learner.__doc__ or "").split("\n")[0],
     }
 
 
-def markdown(runs: Sequence[TrivialResult]) -> str:
-    """Tables of floors: for each protocol and class split, both pairings side by side."""
-    found = {
-        (r.name, r.report.protocol.name, r.report.protocol.classes, r.report.protocol.pairing): r
-        for r in runs
+def tables(results: Sequence[TrivialResult]) -> str:
+    """Write the accuracies as Markdown.
+
+    Args:
+        results: Results with both pairings for each baseline, protocol and class split.
+
+    Returns:
+        One table per protocol and class split, with the pairings side by side.
+    """
+    reports = {
+        (r.name, r.report.protocol.name, r.report.protocol.classes, r.report.protocol.pairing): (
+            r.report
+        )
+        for r in results
     }
+    header = ("Baseline", *(f"pairing `{pairing}`" for pairing in PAIRINGS), "difference")
     parts = []
-    for protocol in dict.fromkeys(r.report.protocol.name for r in runs):
-        for classes in dict.fromkeys(r.report.protocol.classes for r in runs):
-            lines = [
-                f"### {protocol}, classes {classes}",
-                "",
-                "| Floor | pairing `all` | pairing `published` | difference |",
-                "|:--|--:|--:|--:|",
-            ]
-            for name, title in dict.fromkeys((r.name, r.title) for r in runs):
-                honest, published = (
-                    found[name, protocol, classes, pairing].report for pairing in PAIRINGS
+    for protocol in dict.fromkeys(r.report.protocol.name for r in results):
+        for classes in dict.fromkeys(r.report.protocol.classes for r in results):
+            rows = []
+            for name, title in dict.fromkeys((r.name, r.title) for r in results):
+                free, published = (
+                    reports[name, protocol, classes, pairing] for pairing in ("all", "published")
                 )
-                difference = 100 * (published.accuracy - honest.accuracy)
-                lines.append(
-                    f"| {title} | {_cell(honest)} | {_cell(published)} | {difference:+.1f} |"
-                )
-            parts.append("\n".join(lines))
+                difference = 100 * (published.accuracy - free.accuracy)
+                rows.append((title, _percent(free), _percent(published), f"{difference:+.1f}"))
+            parts.append(f"### {protocol}, classes {classes}\n\n{table(header, rows, 'lrrr')}")
     return "\n\n".join(parts) + "\n"
 
 
-def _cell(report: Report) -> str:
+def _percent(report: Report) -> str:
+    """Return an accuracy with its two intervals, in percent."""
     low, high = (100 * end for end in report.bootstrap95)
     return f"{100 * report.accuracy:.1f} ± {100 * report.ci95:.1f} ({low:.1f} to {high:.1f})"
 
 
-def document(runs: Sequence[TrivialResult], command: str) -> str:
-    """What `--markdown` writes: the tables, what they are over, and the command that makes them."""
+def document(results: Sequence[TrivialResult], command: str) -> str:
+    """Write the Markdown document: the tables, the data, and the command that makes them.
+
+    Args:
+        results: As for `tables`; at least one.
+        command: The command.
+
+    Returns:
+        The document.
+    """
     import torch
 
-    report = runs[0].report
+    report = results[0].report
     archive = report.archive
     simulated = (
         " SIMULATED recordings: these are no results on real data." if archive["simulated"] else ""
     )
     return (
-        f"# Floors\n\nAccuracy in %, mean ± half of the 95 % confidence interval over {report.protocol.episodes} episodes (in "
-        "brackets the 95 % interval of a bootstrap over the query recordings).\n\n"
-        f"Dataset {report.protocol.dataset}, recordings `{archive['source']}` ({archive['recordings']:,}), fingerprint "
-        f"`{archive['fingerprint']}`.{simulated} Made on {torch.get_num_threads()} thread(s) by\n\n"
-        f"```sh\n{command}\n```\n\n{markdown(runs)}"
+        "# Trivial baselines\n\n"
+        "Accuracy in %, mean ± half of the 95 % confidence interval over "
+        f"{report.protocol.episodes} episodes (in brackets the 95 % interval of a bootstrap over "
+        "the query recordings).\n\n"
+        f"Dataset {report.protocol.dataset}, recordings `{archive['source']}` "
+        f"({archive['recordings']:,}), fingerprint `{archive['fingerprint']}`.{simulated} Made on "
+        f"{torch.get_num_threads()} thread(s) by\n\n"
+        f"```sh\n{command}\n```\n\n{tables(results)}"
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m metaevents.benchmark.trivial_report --archive FILE --out DIR [--markdown FILE] [--protocol NAME ...]`."""
-    import argparse
+    """Run the command line of this module.
 
-    from metaevents.cli.base import run
+    Args:
+        arguments: Words of the command line; `sys.argv[1:]` if None.
+
+    Returns:
+        The exit status.
+    """
+    from metaevents.cli.base import Parser, path_argument, run_action
 
     program = "python -m metaevents.benchmark.trivial_report"
-    parser = argparse.ArgumentParser(
-        prog=program, description="Run every floor with both pairings and both class splits."
+    parser = Parser(
+        prog=program,
+        description="Run every trivial baseline with both pairings and both class splits.",
     )
     parser.add_argument(
-        "--archive", type=Path, required=True, metavar="FILE", help="an archive (.h5)"
+        "--archive", type=path_argument, required=True, metavar="FILE", help="an archive (.h5)"
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=path_argument,
         required=True,
         metavar="DIR",
         help="folder for entries and prediction files",
     )
     parser.add_argument(
         "--markdown",
-        type=Path,
+        type=path_argument,
         metavar="FILE",
-        help="write the tables here, else to standard output",
+        help="file for the tables; standard output by default",
     )
     parser.add_argument(
         "--protocol",
@@ -175,30 +207,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nargs="+",
         default=list(_PROTOCOLS),
         metavar="NAME",
-        help="which protocols",
+        help=f"protocols; {' and '.join(_PROTOCOLS)} by default",
     )
-    args = parser.parse_args(arguments)
 
     def work() -> None:
-        runs = list(run_all(args.archive, args.protocols, args.out))
-        options = {"--archive": args.archive.name, "--out": args.out, "--markdown": args.markdown}
-        words = [
-            word
-            for option, value in options.items()
-            if value is not None
-            for word in (option, str(value))
-        ]
-        text = document(runs, shlex.join([*program.split(), *words, "--protocol", *args.protocols]))
+        args = parser.parse_args(arguments)
+        require_writable_folder(args.out)
+        if args.markdown:
+            require_writable_folder(args.markdown.parent)
+        results = list(run_all(args.archive, args.protocols, args.out))
+        words = [*program.split(), "--archive", args.archive.name, "--out", str(args.out)]
+        if args.markdown:
+            words += ["--markdown", str(args.markdown)]
+        text = document(results, shlex.join([*words, "--protocol", *args.protocols]))
         if args.markdown:
             args.markdown.parent.mkdir(parents=True, exist_ok=True)
-            args.markdown.write_text(text, "utf-8")
+            write_atomic(args.markdown, text)
         else:
             print(text)
 
-    return run(program, work)
+    return run_action(program, work)
 
 
 if __name__ == "__main__":
-    import sys
-
     sys.exit(main())

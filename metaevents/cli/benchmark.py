@@ -1,24 +1,63 @@
-"""The benchmark's commands, for the table of `metaevents.cli`."""
+"""Commands on learners and scores: evaluate, score, validate, leaderboard.
+
+`evaluation_arguments` and `evaluate_and_write` are shared with `python -m baselines evaluate`.
+"""
 
 from __future__ import annotations
 
 import argparse
-import os
-import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metaevents.cli.base import Command, json_flag, print_json
+from metaevents.cli.base import (
+    MAX_PROCESSES,
+    Command,
+    archive_option,
+    command_line,
+    json_flag,
+    path_argument,
+    print_json,
+    print_lines,
+    text_path_argument,
+    whole_number,
+)
 from metaevents.errors import MetaeventsError, MissingError, UsageError
 
 if TYPE_CHECKING:
+    from metaevents.benchmark.leaderboard import Table
+    from metaevents.benchmark.report import Report
     from metaevents.datasets import ComposedDataset
+
+METHOD_OPTIONS: Mapping[str, str] = {
+    "name": "name of the method",
+    "authors": "authors, one word or one quoted name each",
+    "citation": "how to cite the method",
+    "code": "https URL of the code, or name of a released package",
+    "commit": "commit or version of the code",
+    "other_data": "training data other than the train split, or none",
+    "hardware": "hardware that the evaluation ran on",
+    "notes": "other information for readers",
+}
+"""Method field of an entry -> help text of its option."""
+
+# Options that change the episodes or the files, in the order in which a command is written.
+_REPEATED_OPTIONS = (
+    "archive",
+    "protocol",
+    "pairing",
+    "classes",
+    "dataset",
+    "episodes",
+    "queries",
+    "trials",
+    "out",
+)
 
 
 def commands() -> Iterable[Command]:
-    """The commands, in the order of `metaevents --help`."""
-    yield from (
+    """The commands on learners and scores, in the order of `metaevents --help`."""
+    return (
         Command(
             "evaluate",
             "score a learner on the episodes of a protocol",
@@ -28,7 +67,7 @@ def commands() -> Iterable[Command]:
         Command("score", "recompute a score from a prediction file", _score_arguments, _score),
         Command(
             "validate",
-            "check an entry of the leaderboard against its predictions",
+            "check a leaderboard entry against its predictions",
             _validate_arguments,
             _validate,
         ),
@@ -41,24 +80,26 @@ def commands() -> Iterable[Command]:
     )
 
 
+# --- evaluate ------------------------------------------------------------------------------------
+
+
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "learner", metavar="MODULE:ATTRIBUTE", help="import path of a learner, or floor:NAME"
+        "learner",
+        metavar="MODULE:ATTRIBUTE",
+        help="import path of a learner, or floor:NAME for a trivial baseline",
     )
     evaluation_arguments(parser)
 
 
 def evaluation_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what every command that evaluates a learner asks for; `evaluate_and_write` takes it."""
+    """Add the options of every command that evaluates a learner; see `evaluate_and_write`."""
+    archive_option(parser, text_path_argument)
     parser.add_argument(
-        "--archive",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="the archive, or the folder that holds it",
-    )
-    parser.add_argument(
-        "--protocol", default="5way-1shot", metavar="NAME", help="5way-1shot by default"
+        "--protocol",
+        default="5way-1shot",
+        metavar="NAME",
+        help="evaluation protocol (default: 5way-1shot)",
     )
     parser.add_argument(
         "--pairing", default="all", metavar="NAME", help="all (default) or published"
@@ -67,67 +108,71 @@ def evaluation_arguments(parser: argparse.ArgumentParser) -> None:
         "--classes",
         default="published",
         metavar="NAME",
-        help="published (default) or novel-components",
+        help="class split: published (default) or novel-components",
     )
     parser.add_argument(
         "--dataset",
         metavar="NAME",
-        help="double-nmnist or double-asl-dvs, where --archive is a folder",
+        help="double-nmnist or double-asl-dvs, if --archive is a folder that holds both",
     )
     parser.add_argument(
         "--episodes",
-        type=int,
+        type=whole_number(1),
         metavar="N",
-        help="another number than the protocol's; not the protocol then",
+        help="number of episodes; another number than the protocol's is reported as a deviation",
     )
-    parser.add_argument("--queries", type=int, metavar="N", help="queries a class, likewise")
+    parser.add_argument(
+        "--queries",
+        type=whole_number(1),
+        metavar="N",
+        help="queries per class; another number than the protocol's is reported as a deviation",
+    )
     parser.add_argument(
         "--trials",
-        type=int,
+        type=whole_number(1),
         default=1,
         metavar="N",
-        help="streams of episodes; the published figures are over 10",
+        help="number of independent lists of episodes (default: 1; the paper has 10)",
     )
     parser.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="processes that prepare episodes"
+        "--workers",
+        type=whole_number(0, MAX_PROCESSES),
+        default=0,
+        metavar="N",
+        help="number of processes that prepare episodes (default: 0, the main process)",
     )
-    parser.add_argument("--out", type=Path, metavar="ENTRY.json", help="write an entry")
+    parser.add_argument(
+        "--out", type=text_path_argument, metavar="ENTRY.json", help="write an entry"
+    )
     parser.add_argument(
         "--predictions",
-        type=Path,
+        type=text_path_argument,
         metavar="FILE.npz",
-        help="write the predictions; predictions.npz beside the entry by default",
+        help="write the prediction file (default with --out: predictions.npz beside the entry)",
     )
-    method = parser.add_argument_group("for the entry")
-    for name, help in METHOD_OPTIONS.items():
+    method = parser.add_argument_group("method fields of the entry")
+    for name, text in METHOD_OPTIONS.items():
         method.add_argument(
             f"--{name.replace('_', '-')}",
             nargs="+" if name == "authors" else None,
             metavar="TEXT",
-            help=help,
+            help=text,
         )
     json_flag(parser)
 
 
-METHOD_OPTIONS: Mapping[str, str] = {
-    "name": "the method's name",
-    "authors": "one word or quoted name an author",
-    "citation": "how to cite it",
-    "code": "https address of the code, or the name of a released package",
-    "commit": "commit or version of the code",
-    "other_data": "data that the method saw beside the train split, or none",
-    "hardware": "what it ran on",
-    "notes": "anything else a reader should know",
-}
-
-
 def _evaluate(args: argparse.Namespace) -> None:
+    from metaevents.benchmark.report import check_method
     from metaevents.benchmark.resolve import load_learner
 
-    words = ["metaevents", "evaluate", args.learner]
     method = {name: getattr(args, name) for name in METHOD_OPTIONS}
+    check_method(method)  # checked before the work, which takes long
     evaluate_and_write(
-        args, lambda dataset: [load_learner(args.learner, dataset)], args.learner, words, method
+        args,
+        lambda dataset: [load_learner(args.learner, dataset)],
+        args.learner,
+        ["metaevents", "evaluate", args.learner],
+        method,
     )
 
 
@@ -138,41 +183,79 @@ def evaluate_and_write(
     words: Sequence[str],
     method: Mapping[str, Any],
 ) -> None:
-    """Run an evaluation as the options of `evaluation_arguments` say; write entry and predictions, print the report.
+    """Evaluate learners, write entry and predictions, and print the report.
 
     Args:
-        args: the options.
-        make: gives the learner for the test split; several are trainings of one method, whose first is reported.
-        learner: its name in the report.
-        words: the command's first words, before the options.
-        method: the entry's method fields but the command.
+        args: Parsed options of `evaluation_arguments`.
+        make: Makes the learners for the test split. Several learners are trainings of one method
+            with different seeds; the report of the first one has the statistics of all.
+        learner: Name of the learner in the report.
+        words: First words of the command in the entry, before the options.
+        method: Method fields of the entry, without the command. Read after `make` was called.
+
+    Raises:
+        MissingError: The folder of an output file does not exist.
+        UsageError: An option does not fit the archive, an output file is another file of the
+            command, or the environment announces a process group that cannot be.
+        OSError: An output file cannot be written.
     """
     from metaevents.benchmark.evaluation import evaluate
     from metaevents.benchmark.report import over_training_seeds
-    from metaevents.datasets import load
+    from metaevents.datasets import archive_dataset, load
+    from metaevents.distributed import is_first_process, use_own_gpu
 
-    for path in (args.out, args.predictions):  # before the work, not after it
-        if path and not path.absolute().parent.is_dir():
-            raise MissingError(f"no folder {path.absolute().parent} for {path.name}; make it first")
+    is_first = is_first_process()
+    _check_outputs(args)  # checked before the work, which takes long
     dataset = load(
-        args.dataset or _dataset_of(args.archive),
+        args.dataset or archive_dataset(args.archive),
         args.archive,
         "test",
         pairing=args.pairing,
         classes=args.classes,
     )
-    _use_own_gpu()
+    use_own_gpu()
     options = {name: getattr(args, name) for name in ("episodes", "queries", "trials", "workers")}
-    reports = [evaluate(each, dataset, args.protocol, **options) for each in make(dataset)]
+    reports = [evaluate(model, dataset, args.protocol, **options) for model in make(dataset)]
     report = over_training_seeds(reports) if len(reports) > 1 else reports[0]
     report.learner = learner
-    if os.environ.get("RANK", "0") != "0":  # every process has the report; the first one writes it
-        return
-    predictions = args.predictions or (args.out and args.out.parent / "predictions.npz")
+    if is_first:  # every process has the whole report
+        _write_report(args, report, {**method, "command": _command(args, words)})
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Check that the files of an evaluation can be written, and replace no file that it needs."""
+    from metaevents.files import require_writable
+
+    outputs = [path for path in (args.out, _predictions_path(args)) if path]
+    for path in outputs:
+        if not path.absolute().parent.is_dir():
+            raise MissingError(f"no folder {path.absolute().parent} for {path.name}; make it first")
+        require_writable(path)
+        if path.suffix in (".h5", ".hdf5") or path.resolve() == args.archive.resolve():
+            raise UsageError(
+                f"{path} is the archive or has the name of one; give the output another name"
+            )
+    if (
+        len(outputs) == 2
+        and outputs[0].resolve() == outputs[1].resolve()
+        and (outputs[0].is_file() or not outputs[0].exists())
+    ):
+        raise UsageError(f"entry and predictions are both {outputs[0]}; give two names")
+
+
+def _predictions_path(args: argparse.Namespace) -> Path | None:
+    """The prediction file to write, or None."""
+    path: Path | None = args.predictions or (args.out and args.out.parent / "predictions.npz")
+    return path
+
+
+def _write_report(args: argparse.Namespace, report: Report, method: Mapping[str, Any]) -> None:
+    """Write the files that the options name, and print the report."""
+    predictions = _predictions_path(args)
     if predictions:
         report.save_predictions(predictions)
     if args.out:
-        report.save(args.out, **{**method, "command": _command_of(args, words)})
+        report.save(args.out, **method)
     if args.json:
         print_json(report.to_dict())
         return
@@ -182,80 +265,63 @@ def evaluate_and_write(
             print(f"{path}: written")
 
 
-def _dataset_of(archive: Path) -> str:
-    from metaevents.archive.reader import Archive
-    from metaevents.datasets import BUILT_IN
-
-    if archive.is_dir():
-        here = [name for name in BUILT_IN if (archive / f"{name}.h5").is_file()]
-        if len(here) != 1:
-            raise UsageError(
-                f"{archive} holds {len(here)} archives; give --archive FILE, or --dataset {' or '.join(BUILT_IN)}"
-            )
-        return here[0]
-    return Archive(archive).dataset
+def _command(args: argparse.Namespace, words: Sequence[str]) -> str:
+    """The command line that gives the same report again."""
+    options = {name: getattr(args, name) for name in _REPEATED_OPTIONS}
+    if options["trials"] == 1:
+        del options["trials"]
+    return command_line(*words, *_option_words(options))
 
 
-def _use_own_gpu() -> None:
-    """Under torchrun, make "cuda" mean this process's GPU."""
-    if "LOCAL_RANK" in os.environ:
-        import torch
+def _option_words(options: Mapping[str, object]) -> list[str]:
+    """Options as words of a command line; an option that is None is left out."""
+    return [
+        word
+        for name, value in options.items()
+        if value is not None
+        for word in (f"--{name}", str(value))
+    ]
 
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
 
-
-def _command_of(args: argparse.Namespace, words: Sequence[str]) -> str:
-    """The command that gives the same report again."""
-    words = list(words)
-    for name in (
-        "archive",
-        "protocol",
-        "pairing",
-        "classes",
-        "dataset",
-        "episodes",
-        "queries",
-        "trials",
-        "out",
-    ):
-        value = getattr(args, name)
-        if value is not None and (name, value) != ("trials", 1):
-            words += [f"--{name}", str(value)]
-    return shlex.join(words)
+# --- score ---------------------------------------------------------------------------------------
 
 
 def _score_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "predictions", type=Path, metavar="PREDICTIONS.npz", help="a prediction file"
+        "predictions", type=path_argument, metavar="PREDICTIONS.npz", help="a prediction file"
     )
+    archive_option(parser)
     parser.add_argument(
-        "--archive",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="the archive, or the folder that holds it",
+        "--protocol", metavar="NAME", help="fail if the predictions are for another protocol"
     )
-    parser.add_argument("--protocol", metavar="NAME", help="refuse predictions for another one")
     json_flag(parser)
 
 
 def _score(args: argparse.Namespace) -> None:
     from metaevents.benchmark.scoring import score
 
-    found = score(args.predictions, args.archive, args.protocol)
+    result = score(args.predictions, args.archive, args.protocol)
     if args.json:
-        print_json(found.to_dict())
-        return
-    print(f"{args.predictions}: {found}")
+        print_json(result.to_dict())
+    else:
+        print(f"{args.predictions}: {result}")
+
+
+# --- validate ------------------------------------------------------------------------------------
 
 
 def _validate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "entry", type=Path, metavar="ENTRY", help="an entry (.json), its prediction file beside it"
+        "entry",
+        type=path_argument,
+        metavar="ENTRY.json",
+        help="an entry, with its prediction file in the same folder",
     )
     parser.add_argument(
-        "--archive", type=Path, metavar="FILE", help="the archive; score the predictions again"
+        "--archive",
+        type=path_argument,
+        metavar="FILE",
+        help="the archive; if given, the score is recomputed from the predictions",
     )
     json_flag(parser)
 
@@ -264,103 +330,101 @@ def _validate(args: argparse.Namespace) -> None:
     from metaevents.benchmark.validation import validate
 
     try:
-        found = validate(args.entry, args.archive)
+        result = validate(args.entry, args.archive)
     except MetaeventsError as error:
         if args.json:
             print_json({"entry": str(args.entry), "valid": False, "problem": str(error)})
         raise
     if args.json:
-        entry = found.entry
+        entry = result.entry
         print_json(
             {
                 "entry": str(args.entry),
                 "valid": True,
-                "checked": list(found.checked),
-                "remarks": list(found.remarks),
+                "checked": list(result.checked),
+                "remarks": list(result.remarks),
                 "accuracy": entry.accuracy,
                 "setting": entry.setting,
                 "simulated": entry.simulated,
-                "sample": entry.sample,
+                "sample": entry.is_subset,
                 "verified": entry.verified,
             }
         )
         return
-    for line in found.checked:
-        print(f"ok  {line}")
-    for line in found.remarks:
-        print(f"    {line}")
+    print_lines(f"ok  {line}" for line in result.checked)
+    print_lines(f"    {line}" for line in result.remarks)
+
+
+# --- leaderboard ---------------------------------------------------------------------------------
 
 
 def _leaderboard_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--entries",
-        type=Path,
+        type=path_argument,
         metavar="DIR",
-        help="folder of the entries; cards/entries by default",
+        help="folder of the entries (default: cards/entries)",
     )
     parser.add_argument(
-        "--markdown", type=Path, metavar="FILE", help="LEADERBOARD.md beside that folder by default"
+        "--markdown",
+        type=path_argument,
+        metavar="FILE",
+        help="Markdown file to write (default: LEADERBOARD.md beside the folder of the entries)",
     )
-    parser.add_argument("--html", type=Path, metavar="DIR", help="write DIR/index.html too")
+    parser.add_argument(
+        "--html", type=path_argument, metavar="DIR", help="also write DIR/index.html"
+    )
     parser.add_argument(
         "--check",
         action="store_true",
-        help="write nothing; fail if the files are not what would be written",
+        help="write nothing; fail if the files on disk are out of date",
     )
     json_flag(parser)
 
 
 def _leaderboard(args: argparse.Namespace) -> None:
     from metaevents.benchmark.leaderboard import tables
-    from metaevents.benchmark.render_html import page
-    from metaevents.benchmark.render_markdown import markdown
+    from metaevents.benchmark.render_html import render_html
+    from metaevents.benchmark.render_markdown import render_markdown
     from metaevents.benchmark.validation import admit
+    from metaevents.generated_files import check_generated, write_generated
 
     folder = args.entries or _default_entries()
-    found = tables(admit(folder))
-    files = {args.markdown or folder.parent / "LEADERBOARD.md": markdown(found)}
+    leaderboard = tables(admit(folder))
+    files = {args.markdown or folder.parent / "LEADERBOARD.md": render_markdown(leaderboard)}
     if args.html:
-        files[args.html / "index.html"] = page(found)
+        files[args.html / "index.html"] = render_html(leaderboard)
     if args.check:
-        _check_files(files, folder)
+        options = {name: getattr(args, name) for name in ("entries", "markdown", "html")}
+        command = command_line("metaevents", "leaderboard", *_option_words(options))
+        check_generated(files, inputs=f"the entries in {folder}", command=command)
     else:
-        for path, text in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, "utf-8", newline="\n")
+        write_generated(files)
     if args.json:
         print_json(
-            {"files": list(map(str, files)), "tables": [_described(table) for table in found]}
+            {
+                "files": [str(path) for path in files],
+                "tables": [_table_facts(table) for table in leaderboard],
+            }
         )
         return
     for path in files:
-        print(f"{path}: {'as it should be' if args.check else 'written'}")
+        print(f"{path}: {'up to date' if args.check else 'written'}")
 
 
 def _default_entries() -> Path:
-    """cards/entries of the working folder, or of the checkout that this package runs from."""
-    places = [root / "cards" / "entries" for root in (Path(), Path(__file__).parents[2])]
-    for place in places:
-        if place.is_dir():
-            return place
+    """The folder cards/entries of the working folder, or of the checkout of this package."""
+    folders = [root / "cards" / "entries" for root in (Path(), Path(__file__).parents[2])]
+    for folder in folders:
+        if folder.is_dir():
+            return folder
     raise MissingError(
         "no folder cards/entries here; go to the repository or name the folder with --entries"
     )
 
 
-def _check_files(files: dict[Path, str], folder: Path) -> None:
-    stale = [
-        str(path)
-        for path, text in files.items()
-        if not path.is_file() or path.read_text("utf-8") != text
-    ]
-    if stale:
-        raise UsageError(
-            f"{' and '.join(stale)}: not what the entries in {folder} give; run `metaevents leaderboard` with the same options "
-            "but --check, and commit what it writes"
-        )
-
-
-def _described(table: Any) -> dict[str, Any]:
+def _table_facts(table: Table) -> dict[str, Any]:
+    """One table of the leaderboard, as a JSON object."""
     rows = [
         {
             "entry": row.entry.id,
@@ -374,4 +438,4 @@ def _described(table: Any) -> dict[str, Any]:
         }
         for row in table.rows
     ]
-    return {"protocol": table.protocol, "sample": table.sample, "rows": rows}
+    return {"protocol": table.protocol, "sample": table.is_subset, "rows": rows}

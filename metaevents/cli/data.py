@@ -1,46 +1,91 @@
-"""The command line `metaevents`: a table of commands. Each imports what it needs when it runs, so that `--help` is quick."""
+"""Commands on recordings and archives: quickstart, download, build, info, verify, show, clean."""
 
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from metaevents.cli.base import Command, json_flag, print_json
+from metaevents.cli.base import (
+    MAX_PROCESSES,
+    MAX_SEED,
+    Command,
+    archive_argument,
+    command_line,
+    json_flag,
+    path_argument,
+    print_json,
+    print_lines,
+    whole_number,
+)
 from metaevents.errors import UsageError
+
+if TYPE_CHECKING:
+    from metaevents.specs import DatasetSpec
+
+# Repeated here so that `--help` reads no package file; a test compares them with the package files.
+_DATASETS = ("double-nmnist", "double-asl-dvs")
+_RECORDINGS = ("nmnist", "asl-dvs")
+_SPLITS = ("train", "val", "test")
 
 
 def commands() -> Iterable[Command]:
     """The commands on recordings and archives, in the order of `metaevents --help`."""
-    yield from (
-        Command("quickstart", "simulated data to a scored baseline, without a download", _quickstart_arguments, _quickstart),
-        Command("download", "fetch, verify and unpack recordings; goes on where it was", _download_arguments, _download),
+    return (
+        Command(
+            "quickstart",
+            "go from simulated recordings to a scored baseline, without a download",
+            _quickstart_arguments,
+            _quickstart,
+        ),
+        Command(
+            "download",
+            "download, verify and unpack recordings; continues an interrupted download",
+            _download_arguments,
+            _download,
+        ),
         Command("build", "build an archive from recordings", _build_arguments, _build),
-        Command("info", "what an archive holds", _info_arguments, _info),
-        Command("verify", "check every checksum, offset and coordinate of an archive", _verify_arguments, _verify),
+        Command("info", "print what an archive holds", _info_arguments, _info),
+        Command(
+            "verify",
+            "check every checksum, offset and coordinate of an archive",
+            _info_arguments,
+            _verify,
+        ),
         Command("show", "draw composed samples of an archive", _show_arguments, _show),
         Command("clean", "remove decoded side files from the cache", _clean_arguments, _clean),
-    )  # fmt: skip
+    )
 
 
-_DATASETS = ("double-nmnist", "double-asl-dvs")
+def _quickstart_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out",
+        type=path_argument,
+        metavar="DIR",
+        help="keep archive, figure and reports in this folder (default: keep nothing)",
+    )
+
+
+def _quickstart(args: argparse.Namespace) -> None:
+    from metaevents.quickstart import quickstart
+
+    quickstart(args.out)
 
 
 def _download_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recordings", choices=("nmnist", "asl-dvs"), help="which recordings")
+    parser.add_argument("recordings", choices=_RECORDINGS, help="which recordings")
     parser.add_argument(
-        "--root", type=Path, required=True, metavar="DIR", help="folder for the recordings"
+        "--root", type=path_argument, required=True, metavar="DIR", help="folder for the recordings"
     )
     parser.add_argument(
         "--from",
         dest="given",
-        type=Path,
+        type=path_argument,
         nargs="+",
         default=[],
         metavar="FILE_OR_DIR",
-        help="files that you have already",
+        help="files or folders downloaded before, used in place of a download",
     )
     parser.add_argument(
         "--mirror",
@@ -49,54 +94,54 @@ def _download_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="URL",
-        help="addresses to try first",
+        help="URLs to try before the official ones",
     )
 
 
 def _download(args: argparse.Namespace) -> None:
     from metaevents.download import fetch_recordings
-    from metaevents.specs import specs
 
-    (spec,) = (spec for spec in newest(specs()) if spec.recordings["folder"] == args.recordings)
+    spec = _spec_of_recordings(args.recordings)
     folder = fetch_recordings(spec.recordings, args.root, given=args.given, mirrors=args.mirrors)
     print(f"{spec.recordings['title']}: recordings in {folder}")
-    print(
-        f"next: metaevents build {spec.name} --root {args.root}"
-        + _source_hint(folder, args.root, args.recordings)
-    )
+    is_default = folder.resolve() == (args.root / args.recordings).resolve()
+    words = ["metaevents", "build", spec.name, "--root", args.root]
+    words += [] if is_default else ["--source", folder]
+    print(f"next: {command_line(*words)}")
 
 
-def _source_hint(folder: Path, root: Path, name: str) -> str:
-    return "" if folder.resolve() == (root / name).resolve() else f" --source {folder}"
+def _spec_of_recordings(name: str) -> DatasetSpec:
+    """The newest rules of the built-in dataset that is composed of these recordings."""
+    from metaevents.specs import get_spec, specs
 
-
-def newest(known: Any) -> list[Any]:
-    """The newest protocol version of every built-in dataset."""
-    return [versions[max(versions)] for versions in known.values()]
+    newest = [get_spec(dataset) for dataset in specs()]
+    return next(spec for spec in newest if spec.recordings["folder"] == name)
 
 
 def _build_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", choices=_DATASETS, help="which dataset")
     parser.add_argument(
-        "--root", type=Path, required=True, metavar="DIR", help="folder for the archive"
+        "--root", type=path_argument, required=True, metavar="DIR", help="folder for the archive"
     )
     parser.add_argument(
         "--source",
-        type=Path,
+        type=path_argument,
         metavar="DIR",
-        help="folder of the recordings; DIR/nmnist or DIR/asl-dvs of --root by default",
+        help="folder of the recordings (default: nmnist or asl-dvs in the folder of --root)",
     )
     parser.add_argument(
-        "--simulated", action="store_true", help="build from simulated recordings, made in --root"
+        "--simulated",
+        action="store_true",
+        help="simulate recordings in the folder of --root and build from them",
     )
     parser.add_argument(
         "--jobs",
-        type=int,
-        default=None,
+        type=whole_number(1, MAX_PROCESSES),
         metavar="N",
-        help="reading processes; all processors by default",
+        help="number of processes that read recordings (default: number of processors that this "
+        "process may use)",
     )
-    parser.add_argument("--force", action="store_true", help="replace an archive that is there")
+    parser.add_argument("--force", action="store_true", help="replace an existing archive")
     json_flag(parser)
 
 
@@ -105,155 +150,114 @@ def _build(args: argparse.Namespace) -> None:
 
     from metaevents.archive.reader import Archive
     from metaevents.building import build_archive, open_source
-    from metaevents.specs import get_spec
+    from metaevents.distributed import available_processors
+    from metaevents.files import require_lockable, require_writable
+    from metaevents.simulation.writers import simulate_recordings
 
     if args.simulated and args.source:
         raise UsageError("--simulated and --source are both given; give one of them")
-    if args.jobs is not None and args.jobs < 1:
-        raise UsageError(f"--jobs {args.jobs}; give at least 1")
     path = args.root / f"{args.dataset}.h5"
     if path.exists() and not args.force:
-        raise UsageError(f"{path} exists and was left as it is; pass --force to replace it")
-    jobs = args.jobs or os.cpu_count() or 1
-    folder = args.source or args.root / get_spec(args.dataset).recordings["folder"]
-    if args.simulated:
-        from metaevents.simulation.writers import simulate_recordings
-
-        folder = simulate_recordings(args.dataset, args.root, jobs=jobs)
-    elif args.source is None and not folder.is_dir():
-        name = get_spec(args.dataset).recordings["folder"]
-        raise UsageError(
-            f"no recordings in {folder}; run `metaevents download {name} --root {args.root}`, name their folder with "
-            "--source, or try --simulated"
-        )
-    start = time.perf_counter()
-    build_archive(
-        args.dataset, path, open_source(args.dataset, folder), jobs=jobs, force=args.force
+        raise UsageError(f"{path} exists and was not changed; pass --force to replace it")
+    jobs = args.jobs or available_processors()
+    source = None if args.simulated else open_source(args.dataset, _recordings_folder(args))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    require_writable(path)  # checked before the work, which takes long
+    require_lockable(path)
+    source = source or open_source(
+        args.dataset, simulate_recordings(args.dataset, args.root, jobs=jobs)
     )
+    start = time.perf_counter()
+    build_archive(args.dataset, path, source, jobs=jobs, force=args.force)
     archive, seconds = Archive(path), time.perf_counter() - start
     if args.json:
-        print_json({"archive": str(path), "seconds": seconds, **describe(archive)})
+        from metaevents.archive_info import archive_info
+
+        print_json({"archive": str(path), "seconds": seconds, **archive_info(archive)})
         return
     print(
-        f"{path}: {len(archive):,} recordings ({archive.source}), {path.stat().st_size / 1e6:.1f} MB, {seconds:.1f} s\n"
+        f"{path}: {len(archive):,} recordings ({archive.source}), "
+        f"{path.stat().st_size / 1e6:.1f} MB, {seconds:.1f} s\n"
         f"fingerprint {archive.fingerprint}"
     )
-    for kind, count in archive.repairs.items():
-        print(f"mended: {kind.replace('_', ' ')}: {count:,}")
+    print_lines(_repair_line(kind, count) for kind, count in archive.repairs.items())
+
+
+def _recordings_folder(args: argparse.Namespace) -> Path:
+    """The folder of recordings that `build` reads."""
+    from metaevents.specs import get_spec
+
+    name = get_spec(args.dataset).recordings["folder"]
+    folder: Path = args.source or args.root / name
+    if args.source is None and not folder.is_dir():
+        raise UsageError(
+            f"no recordings in {folder}; run "
+            f"`{command_line('metaevents', 'download', name, '--root', args.root)}`, name their "
+            "folder with --source, or try --simulated"
+        )
+    return folder
+
+
+def _repair_line(kind: str, count: int) -> str:
+    """One line of text about a kind of repair, such as "repaired: negative polarity: 12"."""
+    return f"repaired: {kind.replace('_', ' ')}: {count:,}"
 
 
 def _info_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("archive", type=Path, metavar="FILE", help="an archive (.h5)")
+    archive_argument(parser)
     json_flag(parser)
-
-
-def describe(archive: Any) -> dict[str, Any]:
-    """What `metaevents info --json` says of an archive."""
-    from metaevents import cache
-    from metaevents.specs import PARTITIONS
-
-    counts = {
-        part: {label: len(archive.select(label, [part])) for label in archive.labels}
-        for part in PARTITIONS
-    }
-    keys = (
-        "format", "format_version", "dataset", "protocol_version", "source", "units", "window_us", "licence", "citation",
-        "creator", "recordings", "events", "contents", "fingerprint",
-    )  # fmt: skip
-    size = archive.path.stat().st_size
-    return {
-        **{key: archive.attributes[key] for key in keys},
-        "simulated": archive.simulated,
-        "sensor_size": list(archive.sensor_size),
-        "labels": list(archive.labels),
-        "bytes": size,
-        "bytes_per_event": size / max(1, int(archive.attributes["events"])),
-        "recordings_per_label": counts,
-        "mended": archive.repairs,
-        "episodes": fitting_episodes(archive),
-        "side_files": [
-            {"path": str(path), "bytes": size}
-            for path, size in cache.side_files(archive.fingerprint)
-        ],
-    }
-
-
-def fitting_episodes(archive: Any) -> list[dict[str, Any]]:
-    """For every split and usual setting of a built-in dataset: whether its episodes fit the archive, and if not, why."""
-    from metaevents.datasets import BUILT_IN, DoubleDataset
-    from metaevents.sampling import EpisodeSampler
-    from metaevents.specs import CLASS_SPLITS, PARTITIONS, get_spec
-
-    if archive.dataset not in BUILT_IN:
-        return []
-    rules = get_spec(archive.dataset, archive.protocol_version).rules(simulated=archive.simulated)
-    found = []
-    for classes in CLASS_SPLITS:
-        for split in PARTITIONS:
-            dataset = DoubleDataset(archive, rules, split, class_split=classes)
-            for ways, shots, queries in ((5, 1, 15), (5, 5, 15), (20, 1, 15), (20, 5, 15)):
-                if ways > len(dataset):
-                    continue
-                row = {
-                    "classes": classes,
-                    "split": split,
-                    "ways": ways,
-                    "shots": shots,
-                    "queries": queries,
-                }
-                try:
-                    EpisodeSampler(dataset, ways, shots, queries, seed=0)
-                    found.append({**row, "fits": True})
-                except UsageError as error:
-                    found.append({**row, "fits": False, "why": str(error)})
-    return found
 
 
 def _info(args: argparse.Namespace) -> None:
-    from metaevents import cache
     from metaevents.archive.reader import Archive
+    from metaevents.archive_info import archive_info
 
-    archive = Archive(args.archive)
-    facts = describe(archive)
+    info = archive_info(Archive(args.archive))
     if args.json:
-        print_json(facts)
-        return
-    width, height = facts["sensor_size"]
-    note = "  (SIMULATED: made by a camera model, no real recordings)" if archive.simulated else ""
-    print(f"{args.archive}: {facts['dataset']}, protocol version {facts['protocol_version']}{note}")
-    lines = {
-        "source": facts["source"],
-        "recordings": f"{facts['recordings']:,} of {len(facts['labels'])} labels, {width} x {height} pixels",
-        "events": f"{facts['events']:,} in the first {facts['window_us'] / 1000:g} ms of each recording",
-        "size": f"{facts['bytes']:,} bytes, {facts['bytes_per_event']:.2f} an event",
-        "units": facts["units"],
-        "licence": facts["licence"],
-        "citation": facts["citation"],
-        "format": f"{facts['format']} {facts['format_version']}, written by {facts['creator']}",
-        "contents": facts["contents"],
-        "fingerprint": facts["fingerprint"],
+        print_json(info)
+    else:
+        print_lines(_info_lines(args.archive, info))
+
+
+def _info_lines(path: Path, info: dict[str, Any]) -> Iterable[str]:
+    """The facts of an archive as lines of text."""
+    from metaevents import cache
+
+    width, height = info["sensor_size"]
+    note = "  (SIMULATED: no real recordings)" if info["simulated"] else ""
+    yield f"{path}: {info['dataset']}, protocol version {info['protocol_version']}{note}"
+    rows = {
+        "source": info["source"],
+        "recordings": f"{info['recordings']:,} of {len(info['labels'])} labels, "
+        f"{width} x {height} pixels",
+        "events": f"{info['events']:,} in the first {info['window_us'] / 1000:g} ms of each "
+        "recording",
+        "size": f"{info['bytes']:,} bytes, {info['bytes_per_event']:.2f} per event",
+        "units": info["units"],
+        "license": info["licence"],
+        "citation": info["citation"],
+        "format": f"{info['format']} {info['format_version']}, written by {info['creator']}",
+        "contents": info["contents"],
+        "fingerprint": info["fingerprint"],
     }
-    for name, value in lines.items():
-        print(f"  {name:<12} {value}")
-    print("  recordings a label:")
-    for part, per_label in facts["recordings_per_label"].items():
-        numbers = sorted(per_label.values())
-        print(f"    {part:<6} {sum(numbers):>7,}   {numbers[0]:,} to {numbers[-1]:,}")
-    for kind, count in facts["mended"].items():
-        print(f"  mended: {kind.replace('_', ' ')}: {count:,}")
-    for row in facts["episodes"]:
+    for name, value in rows.items():
+        yield f"  {name:<12} {value}"
+    yield "  recordings per label:"
+    for partition, per_label in info["recordings_per_label"].items():
+        counts = per_label.values()
+        yield f"    {partition:<6} {sum(counts):>7,}   {min(counts):,} to {max(counts):,}"
+    for kind, count in info["repairs"].items():
+        yield f"  {_repair_line(kind, count)}"
+    for row in info["episodes"]:
         if not row["fits"]:
-            print(
-                f"  {row['classes']} {row['split']}, {row['ways']}-way {row['shots']}-shot does not fit: {row['why']}"
+            yield (
+                f"  {row['classes']} {row['split']}, {row['ways']}-way {row['shots']}-shot does "
+                f"not fit: {row['why']}"
             )
-    print(f"  side files in {cache.cache_root()}:" + ("" if facts["side_files"] else " none yet"))
-    for side in facts["side_files"]:
-        print(f"    {side['bytes']:,} bytes  {side['path']}")
-
-
-def _verify_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("archive", type=Path, metavar="FILE", help="an archive (.h5)")
-    json_flag(parser)
+    side_files = info["side_files"]
+    yield f"  side files in {cache.cache_root()}:{'' if side_files else ' none'}"
+    for file in side_files:
+        yield f"    {file['bytes']:,} bytes  {file['path']}"
 
 
 def _verify(args: argparse.Namespace) -> None:
@@ -267,13 +271,50 @@ def _verify(args: argparse.Namespace) -> None:
             {"archive": str(args.archive), "fingerprint": archive.fingerprint, "checked": checked}
         )
         return
-    for line in checked:
-        print(f"ok  {line}")
+    print_lines(f"ok  {line}" for line in checked)
+
+
+def _show_arguments(parser: argparse.ArgumentParser) -> None:
+    archive_argument(parser)
+    parser.add_argument(
+        "--out",
+        type=path_argument,
+        required=True,
+        metavar="FIGURE",
+        help="file to write: .png for a contact sheet, .gif for an animation",
+    )
+    parser.add_argument(
+        "--classes",
+        metavar="NAMES",
+        help="class names, separated by commas, such as 35,72 (default: six of all splits)",
+    )
+    parser.add_argument("--split", choices=_SPLITS, help="draw only classes of this split")
+    parser.add_argument(
+        "--seed",
+        type=whole_number(0, MAX_SEED),
+        default=0,
+        metavar="N",
+        help="seed that selects the recordings",
+    )
+
+
+def _show(args: argparse.Namespace) -> None:
+    from metaevents.show import show
+
+    names = None
+    if args.classes is not None:
+        names = [name.strip() for name in args.classes.split(",") if name.strip()]
+    show(args.archive, args.out, classes=names, split=args.split, seed=args.seed)
+    print(f"{args.out}: written")
 
 
 def _clean_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "archive", type=Path, nargs="?", metavar="FILE", help="only the side files of this archive"
+        "archive",
+        type=path_argument,
+        nargs="?",
+        metavar="FILE",
+        help="remove only the side files of this archive (default: all side files)",
     )
 
 
@@ -283,43 +324,3 @@ def _clean(args: argparse.Namespace) -> None:
 
     freed = cache.clear_cache(Archive(args.archive).fingerprint if args.archive else None)
     print(f"{freed:,} bytes of side files removed from {cache.cache_root()}")
-
-
-def _show_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("archive", type=Path, metavar="FILE", help="an archive (.h5)")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="FIGURE",
-        help="a .png (contact sheet) or .gif (animation)",
-    )
-    parser.add_argument(
-        "--classes", metavar="35,72", help="class names, separated by commas; six by default"
-    )
-    parser.add_argument(
-        "--split", choices=("train", "val", "test"), help="only classes of this split"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="chooses the recordings")
-
-
-def _show(args: argparse.Namespace) -> None:
-    from metaevents.show import show
-
-    names = (
-        [name.strip() for name in args.classes.split(",") if name.strip()] if args.classes else None
-    )
-    show(args.archive, args.out, classes=names, split=args.split, seed=args.seed)
-    print(f"{args.out}: written")
-
-
-def _quickstart_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="keep archive, figure and report here"
-    )
-
-
-def _quickstart(args: argparse.Namespace) -> None:
-    from metaevents.quickstart import quickstart
-
-    quickstart(args.out)

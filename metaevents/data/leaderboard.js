@@ -1,11 +1,12 @@
 "use strict";
+/* The leaderboard page: sorting, the setting filter, and details that open and close. */
 document.documentElement.classList.add("js");
 
 document.addEventListener("DOMContentLoaded", () => {
   const tables = [...document.querySelectorAll("section.table")];
   const rows = (table) => [...table.querySelectorAll("tbody")];
 
-  /* Sorting: entries without a value come last whichever way. */
+  /* Sort a table; entries without a value come last in both directions. */
   function sort(table, heading, button) {
     const key = button.dataset.key;
     const now = heading.getAttribute("aria-sort");
@@ -24,7 +25,7 @@ document.addEventListener("DOMContentLoaded", () => {
     table.querySelectorAll("thead th").forEach((th) => th.setAttribute("aria-sort", th === heading ? direction : "none"));
   }
 
-  /* Filtering: rank, badge and comparison are those among the entries that are shown. */
+  /* Show the entries of one setting, with the ranks, badges and comparisons of that setting. */
   function filter(setting) {
     let count = 0;
     for (const table of tables) {
@@ -48,11 +49,13 @@ document.addEventListener("DOMContentLoaded", () => {
     if (status) status.textContent = count === 1 ? "1 entry shown" : `${count} entries shown`;
   }
 
+  /* Open or close an entry's details. */
   function open(row, wanted) {
     row.querySelector(".opener").setAttribute("aria-expanded", String(wanted));
     row.querySelector("tr.details").classList.toggle("open", wanted);
   }
 
+  /* Open the entry that the URL points to. */
   function follow() {
     const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
     if (target && target.matches("tbody")) {
@@ -68,7 +71,7 @@ document.addEventListener("DOMContentLoaded", () => {
     }
     for (const row of rows(table)) {
       row.querySelector("tr.entry").addEventListener("click", (event) => {
-        if (!event.target.matches(".opener") && String(getSelection())) return;  // somebody marks text
+        if (!event.target.matches(".opener") && String(getSelection())) return;  // the reader is selecting text
         open(row, row.querySelector(".opener").getAttribute("aria-expanded") !== "true");
       });
     }

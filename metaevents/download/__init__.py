@@ -1,12 +1,14 @@
-"""Recordings onto the user's disk: download, verify, unpack, or take over what is there already.
+"""Download, verify and unpack recordings, or use files that the user has.
 
-`download` brings one file, `adopt` takes one that the user has, `unpack` opens a zip. `fetch_nmnist` and
-`fetch_asl_dvs` make of them a folder of the official layout, and `fetch_recordings` does so from what a dataset's
-package file says. A file or folder under its final name is always whole: it is made aside, in a `.part` file or a
-hidden folder, by one process at a time, and renamed when complete.
+`fetch_recordings` makes a folder of the official layout from what a dataset's package file says,
+through `fetch_nmnist` or `fetch_asl_dvs`. Below these, `download` brings one file, `adopt` takes a
+file that the user has, and `unpack` opens a zip.
 
-Addresses, checksums and counts are passed in (`metaevents.specs` holds them); what a recording contains is left to
-`metaevents.sources`.
+A file or folder under its final name is always complete: one process at a time makes it under
+another name and renames it at the end. A call that was interrupted is continued by the next one.
+
+URLs, checksums and numbers of recordings are arguments here; `metaevents.specs` holds them. What a
+recording contains is left to `metaevents.sources`.
 """
 
 from __future__ import annotations
@@ -16,9 +18,22 @@ from pathlib import Path
 from typing import Any
 
 from metaevents.download.asl_dvs import fetch_asl_dvs
-from metaevents.download.http import RemoteFile, RetryPolicy
+from metaevents.download.http import RemoteFile, RetryPolicy, adopt, download, verify_checksum
 from metaevents.download.nmnist import fetch_nmnist
+from metaevents.download.zips import unpack
 from metaevents.files import PathLike
+
+__all__ = [
+    "RemoteFile",
+    "RetryPolicy",
+    "adopt",
+    "download",
+    "fetch_asl_dvs",
+    "fetch_nmnist",
+    "fetch_recordings",
+    "unpack",
+    "verify_checksum",
+]
 
 
 def fetch_recordings(
@@ -30,11 +45,24 @@ def fetch_recordings(
     retry: RetryPolicy = RetryPolicy(),
     progress: bool | None = None,
 ) -> Path:
-    """What a dataset's package file describes (`DatasetSpec.recordings`), as a folder of the official layout.
+    """Fetch the recordings that a dataset's package file describes.
 
-    Parameters, result and errors as for `fetch_nmnist` and `fetch_asl_dvs`.
+    Args:
+        recordings: `DatasetSpec.recordings`.
+        root: Folder in which the folder of recordings is made.
+        given: Files and folders that the user has; see `fetch_nmnist` and `fetch_asl_dvs`.
+        mirrors: URLs tried before the official ones; see `download`.
+        retry: Retry and timeout policy per URL.
+        progress: True or False for progress bars or none; None shows them on a terminal only.
+
+    Returns:
+        A folder of the official layout.
+
+    Raises:
+        MissingError: A given path does not exist, or the client that is needed is not installed.
+        FetchError: A download or an unpacking failed, or recordings are missing.
     """
-    common: dict[str, Any] = {
+    options: dict[str, Any] = {
         "given": given,
         "mirrors": mirrors,
         "retry": retry,
@@ -47,10 +75,10 @@ def fetch_recordings(
             filename=recordings["openi"]["file"],
             expected=recordings["counts"],
             dead_links=recordings["dead_links"],
-            **common,
+            **options,
         )
     files = [
-        RemoteFile(f["name"], (f["url"],), f["checksum"], f.get("size"))
-        for f in recordings["files"]
+        RemoteFile(file["name"], (file["url"],), file["checksum"], file.get("size"))
+        for file in recordings["files"]
     ]
-    return fetch_nmnist(root, files, expected=recordings["counts"], **common)
+    return fetch_nmnist(root, files, expected=recordings["counts"], **options)

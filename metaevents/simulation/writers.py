@@ -1,72 +1,89 @@
-"""Simulated recordings: an event-camera pixel model, and two writers of files in the official forms.
+"""Writers of simulated recordings in the official forms of N-MNIST and ASL-DVS.
 
-For quick starts, tests and documentation: `write_nmnist` moves real handwritten digits along the three saccades of N-MNIST,
-`write_asl_dvs` moves drawn hands, and both leave files that `NMNIST` and `ASLDVS` read like the real ones. Reading is left to
-them. No result on simulated recordings says anything about the real datasets.
-
-The same arguments give the same events on every platform, with every version of numpy and any number of jobs. So chance comes
-from raw words of a counter-based generator (whose stream numpy never changes, unlike its distributions); time, space and light
-are whole numbers; and what is drawn in floating point uses + - * / and square roots alone, which IEEE 754 fixes to the last bit.
+The sources `NMNIST` and `ASLDVS` read the files like real ones. A mark in the folder says that the
+recordings are simulated. `metaevents.simulation.digits` and `metaevents.simulation.hands` simulate
+the events; this module chooses what is simulated, encodes the events and writes the files.
 """
 
 from __future__ import annotations
 
 import io
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from metaevents.arguments import whole_number
 from metaevents.errors import UsageError
 from metaevents.events import Events
+from metaevents.files import PathLike, is_litter, progress_bar, user_path, write_atomic
 from metaevents.rng import WordStream
 from metaevents.simulation.digits import digit_recordings, handwriting
 from metaevents.simulation.hands import HAND_SIZE, HANDSHAPES, SUBJECTS, hand_recording
 from metaevents.sources.base import SIMULATED_MARK
 
 _BATCH = 16
-"""N-MNIST recordings that are simulated together."""
+"""Number of N-MNIST recordings that are simulated together."""
+
+
+class _DigitFile(NamedTuple):
+    """One N-MNIST file: its folder, digit, position among the digit's files, and number."""
+
+    folder: str
+    digit: int
+    position: int
+    number: int
+
+
+class _HandFile(NamedTuple):
+    """One ASL-DVS file: its letter, subject, slice of the subject's take, and number."""
+
+    letter: str
+    subject: int
+    piece: int
+    number: int
 
 
 def simulate_recordings(
     dataset: str,
-    root: str | os.PathLike[str],
+    root: PathLike,
     *,
     seed: int = 0,
     progress: bool | None = None,
     jobs: int = 1,
 ) -> Path:
-    """Simulated recordings enough for the archive of a built-in dataset, in a folder of their own below `root`.
+    """Write enough simulated recordings for the archive of a built-in dataset.
 
     Args:
         dataset: "double-nmnist" or "double-asl-dvs".
-        root: made if it is missing.
-        seed, progress, jobs: see `write_nmnist`.
+        root: The parent of the folder of recordings; made if it does not exist.
+        seed: See `write_nmnist`.
+        progress: See `write_nmnist`.
+        jobs: See `write_nmnist`.
 
     Returns:
-        The folder.
+        The folder of recordings, "simulated-nmnist" or "simulated-asl-dvs" in `root`.
 
     Raises:
-        UsageError: another dataset, or what the writers raise.
+        UsageError: The dataset has another name, or for the reasons of `write_nmnist`.
     """
     writers: dict[str, tuple[str, Callable[..., Path]]] = {
         "double-nmnist": ("simulated-nmnist", write_nmnist),
         "double-asl-dvs": ("simulated-asl-dvs", write_asl_dvs),
     }
-    if dataset not in writers:
+    if not isinstance(dataset, str) or dataset not in writers:
         raise UsageError(
             f"no simulated recordings for {dataset!r}; choose from {', '.join(writers)}"
         )
     folder, write = writers[dataset]
-    return write(Path(root).expanduser() / folder, seed=seed, progress=progress, jobs=jobs)
+    return write(user_path(root) / folder, seed=seed, progress=progress, jobs=jobs)
 
 
 def write_nmnist(
-    folder: str | os.PathLike[str],
+    folder: PathLike,
     *,
     train: int = 24,
     test: int = 32,
@@ -74,61 +91,48 @@ def write_nmnist(
     progress: bool | None = None,
     jobs: int = 1,
 ) -> Path:
-    """Simulated N-MNIST recordings in the official form: `<Train|Test>/<digit>/<id>.bin`, 34 x 34 pixels.
+    """Write simulated N-MNIST recordings: `<Train|Test>/<digit>/<id>.bin`, 34 x 34 pixels.
 
-    The digits in Train and in Test are from different writers. Where there are fewer images of a digit than recordings,
-    images come again with another slant, size, place, weight and contrast, and other noise. Numbers count from 1 in Train and
-    in Test, and the digits take turns in them at random, as in the official dataset.
+    The digits in Train and in Test come from different writers. If a digit has fewer images than
+    recordings, images are used again with another slant, size, place, weight, contrast and noise.
+    Numbers count from 1 in Train and in Test. Every ten numbers hold the ten digits in random
+    order; the numbers of the official dataset mix the digits too.
 
     Args:
-        folder: made if it is missing; may hold what an earlier call with the same arguments wrote, which is replaced.
-        train, test: recordings a digit.
-        seed: fixes everything; other seeds give other recordings.
-        progress: a bar; None shows it on a terminal alone.
-        jobs: processes.
+        folder: Made if it does not exist. It may hold the files of an earlier call with the same
+            arguments, which are replaced.
+        train: Train recordings per digit, 0 to 9,999.
+        test: Test recordings per digit, 0 to 9,999.
+        seed: Seed of everything random.
+        progress: Whether to show a progress bar; None shows it on a terminal only.
+        jobs: Number of processes.
 
     Returns:
         The folder.
 
     Raises:
-        UsageError: a number out of range, or a folder that holds other recordings, real ones above all.
+        UsageError: A number is out of range, or the folder holds other recordings, such as real
+            ones.
     """
-    if min(train, test) < 0 or max(train, test) > 9_999 or train + test == 0:
+    train = whole_number("train", train, least=0, most=9_999)
+    test = whole_number("test", test, least=0, most=9_999)
+    if train + test == 0:
         raise UsageError(
-            f"train={train} and test={test} recordings a digit; give 0 to 9999 each, and not 0 both"
+            f"train={train} and test={test} recordings per digit; "
+            "give 0 to 9999 each, and not 0 for both"
         )
-    wanted = {"Train": train, "Test": test}
-    planned = []
-    for name, each in wanted.items():
-        for block in range(each):
-            turns = WordStream("n-mnist", seed, name, "turns", block).shuffled(10)
-            planned += [
-                (name, int(digit), block, 10 * block + k + 1) for k, digit in enumerate(turns)
-            ]
-    root = _claim(folder, "*/*/*.bin", f"N-MNIST (train={train}, test={test}, seed={seed})", jobs)
-    images = _dealt_images(seed, wanted)
-    batches = [
-        (
-            np.stack(
-                [images[name, digit][k % len(images[name, digit])] for name, digit, k, _ in batch]
-            ),
-            batch,
-        )
-        for batch in (planned[i : i + _BATCH] for i in range(0, len(planned), _BATCH))
-    ]
-    _work(
-        partial(_write_digits, root, seed),
-        batches,
-        len(planned),
-        progress,
-        jobs,
-        "simulated N-MNIST",
-    )
+    seed, jobs = whole_number("seed", seed), whole_number("jobs", jobs, least=1)
+    form = f"N-MNIST (train={train}, test={test}, seed={seed})"
+    root = _claim(folder, "*/*/*.bin", form)
+    files = _plan_digits(seed, {"Train": train, "Test": test})
+    batches = _with_images(files, _shuffled_images(seed))
+    write = partial(_write_digits, root, seed)
+    _run(write, batches, len(files), progress, jobs, "simulated N-MNIST")
     return root
 
 
 def write_asl_dvs(
-    folder: str | os.PathLike[str],
+    folder: PathLike,
     *,
     files: int = 60,
     letters: str = "".join(HANDSHAPES),
@@ -136,84 +140,134 @@ def write_asl_dvs(
     progress: bool | None = None,
     jobs: int = 1,
 ) -> Path:
-    """Simulated ASL-DVS recordings in the official form: `<letter>/<letter>_0001.mat`, 240 x 180 pixels, 100 ms each.
+    """Write simulated ASL-DVS recordings: `<letter>/<letter>_0001.mat`, 240 x 180 pixels, 100 ms.
 
-    MATLAB variables ts (microseconds), x, y and pol, each (N, 1); pixels flipped on both axes against the image, as in the real
-    files. Five subjects show each letter one after the other, and each subject's files are consecutive slices of one take: so
-    neighboring numbers are near-copies, and the last fifth of the numbers shows a subject that the others do not.
+    The MATLAB variables are ts (microseconds), x, y and pol, each (N, 1). Pixels are flipped on
+    both axes, as in the real files. Five subjects show each letter one after the other. The files
+    of a subject are consecutive slices of one take, so files with neighboring numbers are
+    near-copies, and the last fifth of the numbers shows a subject that the others do not.
 
     Args:
-        folder: made if it is missing; may hold what an earlier call with the same arguments wrote, which is replaced.
-        files: recordings a letter.
-        letters: some of abcdefghiklmnopqrstuvwxy.
-        seed: fixes everything; other seeds give other recordings.
-        progress: a bar; None shows it on a terminal alone.
-        jobs: processes.
+        folder: Made if it does not exist. It may hold the files of an earlier call with the same
+            arguments, which are replaced.
+        files: Recordings per letter, 1 to 9,999.
+        letters: Some of abcdefghiklmnopqrstuvwxy, each once.
+        seed: Seed of everything random.
+        progress: Whether to show a progress bar; None shows it on a terminal only.
+        jobs: Number of processes.
 
     Returns:
         The folder.
 
     Raises:
-        UsageError: a number out of range, a letter that is not in the dataset or comes twice, or a folder that holds other
-            recordings, real ones above all.
+        UsageError: A number is out of range, a letter is not in the dataset or is given twice, or
+            the folder holds other recordings, such as real ones.
     """
-    if not 1 <= files <= 9_999:
-        raise UsageError(f"files={files} recordings a letter; give 1 to 9999")
+    files = whole_number("files", files, least=1, most=9_999)
+    if not isinstance(letters, str):
+        raise UsageError(f"letters={letters!r}; give a string of letters")
     if not letters or len(set(letters)) < len(letters) or not set(letters) <= set(HANDSHAPES):
         raise UsageError(f"letters={letters!r}; give some of {''.join(HANDSHAPES)}, each once")
-    planned = []
-    for letter in letters:
-        for i in range(files):
-            subject = i * SUBJECTS // files
-            first = -(-subject * files // SUBJECTS)
-            planned.append((letter, subject, i - first, i + 1))
-    root = _claim(
-        folder, "*/*.mat", f"ASL-DVS (files={files}, letters={letters}, seed={seed})", jobs
-    )
-    _work(
-        partial(_write_hand, root, seed), planned, len(planned), progress, jobs, "simulated ASL-DVS"
-    )
+    seed, jobs = whole_number("seed", seed), whole_number("jobs", jobs, least=1)
+    form = f"ASL-DVS (files={files}, letters={letters}, seed={seed})"
+    root = _claim(folder, "*/*.mat", form)
+    planned = _plan_hands(letters, files)
+    write = partial(_write_hand, root, seed)
+    _run(write, planned, len(planned), progress, jobs, "simulated ASL-DVS")
     return root
 
 
-def _dealt_images(
-    seed: int, wanted: dict[str, int]
-) -> dict[tuple[str, int], npt.NDArray[np.int32]]:
-    """Each digit's images for Train and for Test in random order, [images, 8, 8], by (folder, digit).
+def _plan_digits(seed: int, per_digit: Mapping[str, int]) -> list[_DigitFile]:
+    """The N-MNIST files to write, in order of folder and number.
 
-    Scikit-learn has the images writer by writer, so that halves share one writer at most.
+    Args:
+        seed: Seed of the order of the digits.
+        per_digit: Folder -> recordings per digit.
     """
-    dealt = {}
+    files = []
+    for folder, count in per_digit.items():
+        for position in range(count):
+            digits = WordStream("n-mnist", seed, folder, "turns", position).permutation(10)
+            files += [
+                _DigitFile(folder, int(digit), position, 10 * position + k + 1)
+                for k, digit in enumerate(digits)
+            ]
+    return files
+
+
+def _plan_hands(letters: str, count: int) -> list[_HandFile]:
+    """The ASL-DVS files to write, `count` per letter, in order of letter and number."""
+    files = []
+    for letter in letters:
+        for i in range(count):
+            subject = i * SUBJECTS // count
+            first = -(-subject * count // SUBJECTS)  # index of the subject's first file
+            files.append(_HandFile(letter, subject, i - first, i + 1))
+    return files
+
+
+def _shuffled_images(seed: int) -> dict[tuple[str, int], npt.NDArray[np.int32]]:
+    """Each digit's images in random order, [images, 8, 8], by (folder, digit).
+
+    Train has the first half of scikit-learn's images, Test the second. These are ordered by writer,
+    so the halves share at most one writer.
+    """
+    shuffled = {}
     for digit, images in enumerate(handwriting()):
         half = len(images) // 2
-        for name, own in (("Train", images[:half]), ("Test", images[half:])):
-            dealt[name, digit] = own[
-                WordStream("n-mnist", seed, name, "images", digit).shuffled(len(own))
-            ]
-    return dealt
+        for folder, part in (("Train", images[:half]), ("Test", images[half:])):
+            stream = WordStream("n-mnist", seed, folder, "images", digit)
+            shuffled[folder, digit] = part[stream.permutation(len(part))]
+    return shuffled
+
+
+def _with_images(
+    files: Sequence[_DigitFile], images: Mapping[tuple[str, int], npt.NDArray[np.int32]]
+) -> list[tuple[npt.NDArray[np.int32], Sequence[_DigitFile]]]:
+    """Batches of files with one image per file, [files, 8, 8]; a digit's images repeat in turn."""
+    batches = []
+    for start in range(0, len(files), _BATCH):
+        batch = files[start : start + _BATCH]
+        choices = [(images[file.folder, file.digit], file.position) for file in batch]
+        chosen = [pool[position % len(pool)] for pool, position in choices]
+        batches.append((np.stack(chosen), batch))
+    return batches
 
 
 def _write_digits(
-    root: Path, seed: int, batch: tuple[npt.NDArray[np.int32], list[tuple[str, int, int, int]]]
+    root: Path, seed: int, batch: tuple[npt.NDArray[np.int32], Sequence[_DigitFile]]
 ) -> int:
-    images, names = batch
-    recordings = digit_recordings(images, seed, [name[:3] for name in names])
-    for (name, digit, _, number), events in zip(names, recordings, strict=True):
-        _put(root / name / str(digit) / f"{number:05d}.bin", _nmnist_bytes(events))
-    return len(names)
+    """Simulate and write a batch of N-MNIST files.
+
+    Args:
+        root: The folder of recordings.
+        seed: Seed of everything random.
+        batch: Images, [files, 8, 8], and the files.
+
+    Returns:
+        The number of recordings written.
+    """
+    images, files = batch
+    names = [(file.folder, file.digit, file.position) for file in files]
+    for file, events in zip(files, digit_recordings(images, seed, names), strict=True):
+        path = root / file.folder / str(file.digit) / f"{file.number:05d}.bin"
+        _write(path, _nmnist_bytes(events))
+    return len(files)
 
 
-def _write_hand(root: Path, seed: int, name: tuple[str, int, int, int]) -> int:
-    letter, subject, piece, number = name
-    _put(
-        root / letter / f"{letter}_{number:04d}.mat",
-        _asl_dvs_bytes(hand_recording(seed, letter, subject, piece)),
-    )
+def _write_hand(root: Path, seed: int, file: _HandFile) -> int:
+    """Simulate and write one ASL-DVS file; returns 1, the number of recordings written."""
+    events = hand_recording(seed, file.letter, file.subject, file.piece)
+    path = root / file.letter / f"{file.letter}_{file.number:04d}.mat"
+    _write(path, _asl_dvs_bytes(events))
     return 1
 
 
 def _nmnist_bytes(events: Events) -> bytes:
-    """5 bytes an event: x, y, then the polarity's bit and 23 bits of microseconds, the high ones first."""
+    """Encode events as N-MNIST does.
+
+    5 bytes per event: x, y, then the polarity bit and 23 bits of microseconds, big-endian.
+    """
     t = events["t"]
     out = np.empty((len(events), 5), np.uint8)
     out[:, 0], out[:, 1] = events["x"], events["y"]
@@ -224,7 +278,10 @@ def _nmnist_bytes(events: Events) -> bytes:
 
 
 def _asl_dvs_bytes(events: Events) -> bytes:
-    """A MATLAB file of upright events, pixels flipped; without the date that scipy puts into the 116 bytes of its header."""
+    """Encode upright events as ASL-DVS does: a MATLAB file with flipped pixels.
+
+    The 116 bytes of its header text hold no date, unlike scipy's.
+    """
     from scipy.io import savemat
 
     width, height = HAND_SIZE
@@ -234,7 +291,7 @@ def _asl_dvs_bytes(events: Events) -> bytes:
         "y": (height - 1 - events["y"]).astype(np.uint8),
         "pol": events["p"].astype(np.uint8),
     }
-    buffer: Any = io.BytesIO()  # scipy takes it, its type stubs do not
+    buffer: Any = io.BytesIO()  # scipy accepts it, its type stubs do not
     savemat(buffer, columns, oned_as="column")
     content: bytes = buffer.getvalue()
     header = (
@@ -243,23 +300,27 @@ def _asl_dvs_bytes(events: Events) -> bytes:
     return header.ljust(116) + content[116:]
 
 
-def _put(path: Path, content: bytes) -> None:
-    """A file that is whole or not there."""
+def _write(path: Path, content: bytes) -> None:
+    """Write a file, and its folder if needed, atomically but without waiting for the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    write_atomic(path, content, sync=False)
 
 
-def _claim(folder: str | os.PathLike[str], pattern: str, form: str, jobs: int) -> Path:
-    """The folder, marked as one of simulated recordings; none that holds recordings of another origin."""
-    if jobs < 1:
-        raise UsageError(f"jobs={jobs}; give the number of processes, at least 1")
-    root = Path(folder).expanduser()
+def _claim(folder: PathLike, pattern: str, form: str) -> Path:
+    """Make the folder if needed and mark its recordings as simulated.
+
+    Args:
+        folder: The folder of recordings.
+        pattern: Glob pattern of the recordings.
+        form: What is simulated, with its arguments; a part of the mark.
+
+    Returns:
+        The folder, with `~` expanded.
+
+    Raises:
+        UsageError: `folder` is a file, or it holds other recordings.
+    """
+    root = user_path(folder)
     if root.exists() and not root.is_dir():
         raise UsageError(f"{root} is a file; give a folder for the simulated recordings")
     mark = root / SIMULATED_MARK
@@ -270,15 +331,15 @@ def _claim(folder: str | os.PathLike[str], pattern: str, form: str, jobs: int) -
         raise UsageError(
             f"{root} holds other simulated recordings than {form}; remove it or give another folder"
         )
-    if not mark.exists() and any(root.glob(pattern)):
+    if not mark.exists() and any(not is_litter(path.name) for path in root.glob(pattern)):
         raise UsageError(
-            f"{root} holds recordings that were not simulated here; give another folder"
+            f"{root} holds recordings that were not simulated by metaevents; give another folder"
         )
-    _put(mark, text)
+    _write(mark, text)
     return root
 
 
-def _work(
+def _run(
     write: Callable[[Any], int],
     parts: Sequence[Any],
     total: int,
@@ -286,20 +347,37 @@ def _work(
     jobs: int,
     title: str,
 ) -> None:
-    """`write` each part, which tells how many recordings it wrote."""
-    from tqdm import tqdm
+    """Call `write` for every part, in several processes if asked for.
 
-    with tqdm(
-        total=total, desc=title, unit="rec", disable=None if progress is None else not progress
-    ) as bar:
+    Args:
+        write: Writes the recordings of a part and returns their number; can be pickled.
+        parts: Arguments of `write`.
+        total: Number of recordings in all.
+        progress: Whether to show a progress bar; None shows it on a terminal only.
+        jobs: Number of processes.
+        title: Text of the progress bar.
+
+    Raises:
+        UsageError: A process ended without an answer.
+    """
+    with progress_bar(title, total, "rec", progress) as bar:
         if jobs == 1:
             for part in parts:
                 bar.update(write(part))
             return
         from concurrent.futures import ProcessPoolExecutor
+        from concurrent.futures.process import BrokenProcessPool
         from multiprocessing import get_context
 
-        # Spawned, since a fork of a process with threads (torch has them) can hang.
-        with ProcessPoolExecutor(min(jobs, len(parts)), mp_context=get_context("spawn")) as pool:
-            for done in pool.map(write, parts):
-                bar.update(done)
+        # Processes are spawned, because a fork of a process with threads (torch has some) can hang.
+        try:
+            with ProcessPoolExecutor(
+                min(jobs, len(parts)), mp_context=get_context("spawn")
+            ) as pool:
+                for written in pool.map(write, parts):
+                    bar.update(written)
+        except (BrokenProcessPool, BrokenPipeError) as error:
+            raise UsageError(
+                f"one of {jobs} simulating processes ended early: memory ran out, or the program "
+                'does not start under `if __name__ == "__main__":`; give jobs=1'
+            ) from error

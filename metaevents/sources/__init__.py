@@ -1,8 +1,8 @@
-"""Labelled recordings on a user's disk, behind one small protocol.
+"""Labeled recordings on a user's disk, behind one small protocol.
 
-`NMNIST` and `ASLDVS` read the official files; `metaevents.simulation` writes files of both forms, so that the same
-readers run; `DatasetSource` wraps any dataset of (events, label) pairs, tonic's for instance. What becomes of recordings is
-left to `metaevents.archive`.
+`NMNIST` and `ASLDVS` read the official files. `metaevents.simulation` writes files of both forms,
+so the same readers read them. `DatasetSource` wraps any dataset of (events, label) pairs, such as
+tonic's datasets. `metaevents.archive` stores the recordings of a source.
 """
 
 from metaevents.sources.asl_dvs import ASLDVS

@@ -1,32 +1,44 @@
-"""The protocol that every source of recordings follows, and what its readers share."""
+"""The protocol that every source of recordings follows, and what the sources share.
+
+Shared by the sources: the repair of events, the name of a source, and the listing of folders.
+"""
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from metaevents.errors import MissingError, RecordingError
+from metaevents.errors import MetaeventsError, MissingError, RecordingError, printable
 from metaevents.events import Events, sort_by_time
+from metaevents.files import PathLike, user_path, visible_entries
 
 logger = logging.getLogger(__name__)
+
+SIMULATED = "simulated"
+"""Name of every source of simulated recordings."""
+
+SIMULATED_MARK = "SIMULATED.md"
+"""A file in a folder of recordings: it says that the recordings are simulated."""
+
+_MAX_DIGITS = 9  # of a recording's number, which archives store in 32 bits
 
 
 @dataclass(frozen=True)
 class RecordingRef:
-    """Where one recording is, without its events.
+    """A reference to one recording, without its events.
 
     Attributes:
-        id: official folder and number, "Train/3/00012" or "a/a_0001".
-        label: the component class, "3" or "a".
-        folder: the official partition folder ("Train", "Test"), or "" where the dataset has none.
-        number: the official number; orders a label's recordings within a folder.
-        location: what `Source.read` needs to find the events.
+        id: Official folder and number, such as "Train/3/00012" or "a/a_0001".
+        label: The component class, such as "3" or "a".
+        folder: The official partition folder ("Train", "Test"), or "" if the dataset has none.
+        number: The official number; it orders a label's recordings within a folder.
+        location: What `Source.read` needs to find the events: a path or an index.
     """
 
     id: str
@@ -38,45 +50,61 @@ class RecordingRef:
 
 @runtime_checkable
 class Source(Protocol):
-    """Labelled recordings that an archive can be built from; must be picklable, since workers read in parallel.
+    """Labeled recordings from which an archive can be built.
 
-    Attributes:
-        name: what `info` calls the origin: "n-mnist", "asl-dvs", "simulated", or a name of the user's own.
-        labels: the component classes, in order.
-        sensor_size: (width, height) in pixels.
+    A source must be picklable, because several processes read from it in parallel.
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name of the recordings: "n-mnist", "asl-dvs", "simulated", or one of the user's own."""
+        ...
 
     @property
-    def labels(self) -> tuple[str, ...]: ...
+    def labels(self) -> tuple[str, ...]:
+        """The component classes, in order."""
+        ...
 
     @property
-    def sensor_size(self) -> tuple[int, int]: ...
+    def sensor_size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        ...
 
     def recordings(self) -> Sequence[RecordingRef]:
-        """Every recording present, bad ones included; the order does not matter."""
+        """Return a reference to every recording in any order, empty recordings included."""
         ...
 
     def read(self, ref: RecordingRef) -> tuple[Events, dict[str, int]]:
-        """One recording: upright, sorted by time, starting at t = 0 us, all events on the sensor; and what was mended.
+        """Read one recording.
 
-        The dictionary counts each kind of repairs met ("events_out_of_range": 3). No events at all means: skip this
-        recording (its place among the label's files still counts for the partition).
+        Args:
+            ref: One of `recordings()`.
+
+        Returns:
+            The events and the repair counts. The events are upright, sorted by time, start at
+            t = 0 us and lie on the sensor. If there are none, the archive skips the recording, but
+            its position among its label's files still counts for the partition. The dictionary
+            counts each kind of repair that was made, for example {"events_out_of_range": 3}.
+
+        Raises:
+            RecordingError: The recording cannot be read.
         """
         ...
 
 
-def clean(events: Events, sensor_size: tuple[int, int]) -> tuple[Events, dict[str, int]]:
-    """Events as they stand in a file, as a recording: off-sensor events dropped, sorted by time, starting at 0.
+def repair_events(events: Events, sensor_size: tuple[int, int]) -> tuple[Events, dict[str, int]]:
+    """Drop events outside the sensor, sort the rest by time and let time start at 0.
 
     Args:
-        events: changed in place where nothing has to be dropped or sorted.
+        events: Events as read from a file; may be changed in place.
         sensor_size: (width, height) in pixels.
 
     Returns:
-        The events and the counts of repairs: events_out_of_range, recordings_unsorted, recordings_not_from_zero.
+        The events, and the count of each kind of repair that was made: events_out_of_range,
+        recordings_unsorted, recordings_not_from_zero, and recordings_empty if no event is left.
+
+    Raises:
+        RecordingError: The recording spans more microseconds than a 64-bit number can hold.
     """
     repairs = {}
     if len(events) and not all(
@@ -91,74 +119,156 @@ def clean(events: Events, sensor_size: tuple[int, int]) -> tuple[Events, dict[st
         )
         repairs["events_out_of_range"] = int(len(events) - np.count_nonzero(inside))
         events = events[inside]
-    if len(events):
-        times = events["t"]
-        if np.any(times[1:] < times[:-1]):
-            repairs["recordings_unsorted"] = 1
-            events = sort_by_time(events)
-        if first := int(events["t"][0]):
-            repairs["recordings_not_from_zero"] = 1
-            events["t"] -= first
+    if not len(events):
+        repairs["recordings_empty"] = 1
+        return events, repairs
+    times = events["t"]
+    if np.any(times[1:] < times[:-1]):
+        repairs["recordings_unsorted"] = 1
+        events = sort_by_time(events)
+    if first := int(events["t"][0]):
+        last = int(events["t"][-1])
+        if last - first > np.iinfo(np.int64).max:
+            raise RecordingError(
+                f"times span {first} to {last} microseconds, beyond 64 bits; correct the times"
+            )
+        repairs["recordings_not_from_zero"] = 1
+        events["t"] -= first
     return events, repairs
 
 
-SIMULATED = "simulated"
-SIMULATED_MARK = "SIMULATED.md"  # a file that the simulator leaves beside what it wrote
+def require_microseconds(events: Events, window_us: int, recording: str) -> None:
+    """Check that a window holds at least 1 % of a recording's span.
+
+    Less means that times are not in microseconds, or that the window is far too short. The first
+    and the last hundredth of the events do not count, since a file may hold a few wrong times.
+
+    Args:
+        events: Events in order of time, [N].
+        window_us: Length of the window in microseconds.
+        recording: Id of the recording, for the error message.
+
+    Raises:
+        RecordingError: The window holds less than 1 % of the span.
+    """
+    count = len(events)
+    if not count:
+        return
+    trim = count // 100
+    span = int(events["t"][count - 1 - trim]) - int(events["t"][trim])
+    if span * count > 100 * window_us * (count - 2 * trim):
+        raise RecordingError(
+            f"recording {recording} spans {span:,} microseconds, of which the window of "
+            f"{window_us:,} holds less than 1 %; give times in microseconds, not nanoseconds, or "
+            "a longer window"
+        )
 
 
-def origin(root: Path, complete: bool, name: str) -> str:
-    """The name of a source: simulated where the folder bears the mark, else the dataset's, or that of a subset of it."""
+def source_name(root: Path, complete: bool, name: str) -> str:
+    """Return the name of the source in a folder of recordings.
+
+    Args:
+        root: The folder.
+        complete: Whether the folder holds every official recording.
+        name: Name of the official dataset, such as "n-mnist".
+
+    Returns:
+        "simulated" if the folder is marked so, `name` if it is complete, "<name>-subset" otherwise.
+    """
     if (root / SIMULATED_MARK).exists():
         return SIMULATED
     return name if complete else f"{name}-subset"
 
 
-def existing_folder(root: str | os.PathLike[str], what: str, layout: str) -> Path:
-    """The folder at `root`, or a MissingError that says what it should hold."""
-    folder = Path(root).expanduser()
+def existing_folder(root: PathLike, title: str, layout: str) -> Path:
+    """Return the absolute path of the folder at `root`, with `~` expanded.
+
+    Args:
+        root: The folder's path.
+        title: Title of the dataset, for error messages.
+        layout: What the folder should hold, for error messages.
+
+    Raises:
+        UsageError: `root` cannot be used as a path.
+        MissingError: The folder does not exist.
+        RecordingError: `root` is a file.
+    """
+    folder = user_path(root).absolute()  # it stays valid when the process changes its folder
     if not folder.exists():
-        raise MissingError(f"{what}: no folder {folder}; give the folder that holds {layout}")
+        raise MissingError(f"{title}: no folder {folder}; give the folder that holds {layout}")
     if not folder.is_dir():
-        raise RecordingError(f"{what}: {folder} is a file; give the folder that holds {layout}")
+        raise RecordingError(f"{title}: {folder} is a file; give the folder that holds {layout}")
     return folder
 
 
-def visible(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """The entries of a folder in order of name, without hidden ones and what unzipping on macOS leaves."""
-    with os.scandir(folder) as entries:
-        yield from sorted(
-            (e for e in entries if not e.name.startswith((".", "__MACOSX"))),
-            key=lambda entry: entry.name,
-        )
+@contextmanager
+def folder_errors(title: str) -> Iterator[None]:
+    """Turn every error of the operating system on listing folders into a RecordingError.
+
+    Args:
+        title: Title of the dataset, for the error message.
+    """
+    try:
+        yield
+    except MetaeventsError:
+        raise
+    except OSError as error:
+        raise RecordingError(
+            f"{title}: cannot list {error.filename} ({error.strerror}); check its permissions"
+        ) from error
 
 
-def numbered_files(folder: Path, suffix: str, prefix: str = "") -> Iterator[tuple[str, int]]:
-    """(stem, number) of every `<prefix><number><suffix>` in a folder, in order of number; other files are passed over.
+class NumberedFile(NamedTuple):
+    """A recording's file.
+
+    Attributes:
+        stem: Its name without the suffix.
+        number: The number in its name.
+        path: Its path, spelled as the folder spells it.
+    """
+
+    stem: str
+    number: int
+    path: str
+
+
+def numbered_files(folder: Path, suffix: str, prefix: str = "") -> list[NumberedFile]:
+    """Return every file `<prefix><number><suffix>` in a folder, by number.
+
+    Files with another suffix are ignored, with a warning, and so is litter; see
+    `metaevents.files.is_litter`.
+
+    Args:
+        folder: An existing folder.
+        suffix: The suffix in lower case, such as ".bin"; files may spell it in any case.
+        prefix: What precedes the number in every name.
 
     Raises:
-        RecordingError: a file with the suffix whose name has no number, or two files with one number.
+        RecordingError: A file with the suffix has no number in its name, or two files have the same
+            number.
     """
-    found: dict[int, str] = {}
-    passed_over = 0
-    for entry in visible(folder):
+    files: dict[int, NumberedFile] = {}
+    ignored = 0
+    for entry in visible_entries(folder):
         if not entry.name.lower().endswith(suffix):
-            passed_over += 1
+            ignored += 1
             continue
         stem = entry.name[: -len(suffix)]
         digits = stem[len(prefix) :] if stem.startswith(prefix) else ""
-        if not (digits.isascii() and digits.isdigit()):
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS):
             raise RecordingError(
-                f"{entry.path} is not named {prefix}<number>{suffix}; move it away or restore its official name"
+                f"{entry.path} is not named {prefix}<number>{suffix}; "
+                "move it to another folder or restore its official name"
             )
         number = int(digits)
-        if number in found:
+        if number in files:
             raise RecordingError(
-                f"{folder} holds {found[number]}{suffix} and {stem}{suffix}, both number {number}; move one away"
+                f"{files[number].path} and {entry.path} are both number {number}; "
+                "move one of them to another folder"
             )
-        found[number] = stem
-    if passed_over:
+        files[number] = NumberedFile(stem, number, entry.path)
+    if ignored:
         logger.warning(
-            "%s: passed over %d entries that are no %s files", folder, passed_over, suffix
+            "%s: ignored %d entries that are not %s files", printable(folder), ignored, suffix
         )
-    for number in sorted(found):
-        yield found[number], number
+    return [files[number] for number in sorted(files)]

@@ -1,4 +1,4 @@
-"""MAML: its gradients against finite differences and closed forms, its options, and its part as a learner."""
+"""MAML: its gradients against finite differences and closed forms, its options, its use."""
 
 from __future__ import annotations
 
@@ -16,17 +16,26 @@ from torch.nn.functional import cross_entropy
 
 import metaevents as me
 from baselines.init import lsuv_init
-from baselines.maml import MAML, MAMLConfig, Outcome, adam_cosine, adapt, meta_gradient, sgd
+from baselines.maml import (
+    MAML,
+    MAMLConfig,
+    Outcome,
+    TaskBatch,
+    adam_cosine,
+    adapt,
+    meta_gradient,
+    sgd,
+)
 from baselines.networks import ConvNet, Params, SpikingConfig, SpikingNet, StackConfig
 from baselines.snn.neurons import Neuron
 from metaevents.errors import UsageError
 
 SPIKING = SpikingConfig((12, 2, 8, 8), ways=3, channels=(4, 6), kernel=3, burn_in=5)
-SMOOTHLY = replace(SPIKING, channels=(2, 3), burn_in=0, neuron=Neuron(surrogate=SMOOTH))
+SMOOTH_SPIKING = replace(SPIKING, channels=(2, 3), burn_in=0, neuron=Neuron(surrogate=SMOOTH))
 CONV = StackConfig((12, 2, 8, 8), ways=3, channels=(4, 6), kernel=3)
 
 
-def made(config: StackConfig = SPIKING, **options: Any) -> MAML:
+def build(config: StackConfig = SPIKING, **options: Any) -> MAML:
     net = SpikingNet(config) if isinstance(config, SpikingConfig) else ConvNet(config)
     others = {name: options.pop(name) for name in ("update", "loss") if name in options}
     x = tasks(count=1)[2][0]
@@ -34,17 +43,17 @@ def made(config: StackConfig = SPIKING, **options: Any) -> MAML:
     return MAML(net, MAMLConfig(**{"inner_lr": 0.5} | options), **others).double()
 
 
-def tasks(count: int = 2, queries: int = 4, ways: int = 3) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def tasks(count: int = 2, queries: int = 4, ways: int = 3) -> TaskBatch:
     generator = torch.Generator().manual_seed(2)
     rates = torch.rand(1, ways, 1, 2, 8, 8, generator=generator, dtype=torch.float64)
     support = torch.poisson((2 * rates).repeat(count, 1, 12, 1, 1, 1), generator=generator)
     query = torch.poisson((2 * rates).repeat(count, queries, 12, 1, 1, 1), generator=generator)
     labels = torch.stack([torch.randperm(ways, generator=generator) for _ in range(count)])
-    return support, labels, query, labels.repeat(1, queries)
+    return TaskBatch(support, labels, query, labels.repeat(1, queries))
 
 
-def gradients(maml: MAML, batch: tuple[Tensor, ...]) -> Params:
-    return maml.accumulate(*batch).gradients  # type: ignore[arg-type]
+def gradients(maml: MAML, batch: TaskBatch) -> Params:
+    return maml.accumulate(batch).gradients
 
 
 def assert_same(one: Outcome, other: Outcome) -> None:
@@ -61,7 +70,7 @@ def two_threads() -> Iterator[None]:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """As on a GPU, where batches of tasks go one after the other."""
+    """As on a GPU, where batches of tasks run one after another."""
     yield from threads(1)
 
 
@@ -72,11 +81,13 @@ def threads(number: int) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-# --- gradients -----------------------------------------------------------------------------------------------------
+# --- gradients ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "config", [SMOOTHLY, replace(SMOOTHLY, pooling="average"), CONV], ids=["max", "average", "conv"]
+    "config",
+    [SMOOTH_SPIKING, replace(SMOOTH_SPIKING, pooling="average"), CONV],
+    ids=["max", "average", "conv"],
 )
 @pytest.mark.parametrize(
     "options",
@@ -93,8 +104,8 @@ def threads(number: int) -> Iterator[None]:
 def test_the_meta_gradient_is_that_of_finite_differences(
     config: StackConfig, options: dict[str, Any]
 ) -> None:
-    maml, batch, step = made(config, **options), tasks(count=1), 1e-6
-    found = gradients(maml, batch)
+    maml, batch, step = build(config, **options), tasks(count=1), 1e-6
+    grads = gradients(maml, batch)
     generator = torch.Generator().manual_seed(5)
     for name, value in maml.named_parameters():
         direction = torch.randn(value.shape, dtype=value.dtype, generator=generator)
@@ -102,15 +113,16 @@ def test_the_meta_gradient_is_that_of_finite_differences(
         for sign in (1, -1):
             with torch.no_grad():
                 value.add_(direction, alpha=sign * step)
-            losses.append(maml.accumulate(*batch).loss)
+            losses.append(maml.accumulate(batch).loss)
             with torch.no_grad():
                 value.sub_(direction, alpha=sign * step)
         expected = (losses[0] - losses[1]) / (2 * step)
-        torch.testing.assert_close((found[name] * direction).sum(), expected, rtol=1e-5, atol=1e-8)
+        torch.testing.assert_close((grads[name] * direction).sum(), expected, rtol=1e-5, atol=1e-8)
 
 
 def test_one_step_on_a_quadratic_is_the_closed_form() -> None:
-    # Loss (w - c)' A (w - c) / 2: a step of rate r gives w - r A (w - c), whose derivative by w is 1 - r A.
+    # Loss (w - c)' A (w - c) / 2: a step with learning rate r gives w - r A (w - c), whose
+    # derivative by w is 1 - r A.
     generator = torch.Generator().manual_seed(0)
     root, c, w = (
         torch.randn(shape, dtype=torch.float64, generator=generator)
@@ -144,8 +156,8 @@ def test_one_step_of_a_linear_classifier_is_that_of_softmax_regression() -> None
 
 
 def test_first_order_is_maml_with_constant_inner_gradients() -> None:
-    maml, (sx, sy, qx, qy) = made(second_order=False, steps=2), tasks(count=1)
-    found = gradients(maml, (sx, sy, qx, qy))
+    maml, (sx, sy, qx, qy) = build(second_order=False, steps=2), tasks(count=1)
+    grads = gradients(maml, TaskBatch(sx, sy, qx, qy))
     params = {name: value.detach().requires_grad_() for name, value in maml.net.named_parameters()}
     adapted: dict[str, Tensor] = dict(params)
     for _ in range(2):
@@ -160,31 +172,31 @@ def test_first_order_is_maml_with_constant_inner_gradients() -> None:
         cross_entropy(maml.net.apply_params(adapted, qx[0]), qy[0]), list(params.values())
     )
     for name, each in zip(params, expected, strict=True):
-        torch.testing.assert_close(found[f"net.{name}"], each)
-    second = gradients(made(steps=2), (sx, sy, qx, qy))
-    assert not torch.allclose(found["net.body.0.weight"], second["net.body.0.weight"], rtol=0.01)
+        torch.testing.assert_close(grads[f"net.{name}"], each)
+    second = gradients(build(steps=2), TaskBatch(sx, sy, qx, qy))
+    assert not torch.allclose(grads["net.body.0.weight"], second["net.body.0.weight"], rtol=0.01)
 
 
 def test_a_small_inner_step_lowers_the_support_loss() -> None:
-    maml, (sx, sy, *_) = made(inner_lr=1e-2), tasks(count=1)
+    maml, (sx, sy, *_) = build(inner_lr=1e-2), tasks(count=1)
     before = cross_entropy(maml.net(sx[0]), sy[0])
     after = cross_entropy(maml.adapt(sx[0], sy[0], 3)(sx[0]), sy[0])
     assert after < before
 
 
 def test_outer_steps_lower_the_query_loss() -> None:
-    maml, batch = made(), tasks()
+    maml, batch = build(), tasks()
     adam, schedule = adam_cosine(maml.parameters(), 2e-2, 20)
     losses = []
     for _ in range(20):
         adam.zero_grad()
-        losses.append(maml.accumulate(*batch).loss.item())
+        losses.append(maml.accumulate(batch).loss.item())
         adam.step()
         schedule.step()
     assert losses[-1] < 0.8 * losses[0]
 
 
-# --- options -------------------------------------------------------------------------------------------------------
+# --- options -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -198,37 +210,42 @@ def test_outer_steps_lower_the_query_loss() -> None:
         (2, {"head"}),
     ],
 )
-def test_frozen_layers_stay_as_they_are_and_stay_part_of_the_network(
+def test_frozen_layers_do_not_change_and_remain_part_of_the_network(
     layers: Any, learning: set[Any]
 ) -> None:
-    maml, (sx, sy, qx, qy) = made(layers=layers), tasks(count=1)
-    own = dict(maml.net.named_parameters())
+    maml, (sx, sy, qx, qy) = build(layers=layers), tasks(count=1)
+    params = dict(maml.net.named_parameters())
     names = {
         name
-        for name in own
+        for name in params
         if name.split(".")[0] in learning or name.split(".")[1] in map(str, learning)
     }
     taken = maml._inner(
-        sx[0], sy[0], None, 1, False, {f"net.{name}": value for name, value in own.items()}
+        {f"net.{name}": value for name, value in params.items()},
+        x=sx[0],
+        y=sy[0],
+        tasks=None,
+        steps=1,
+        second_order=False,
     )
-    assert {name for name in own if not torch.equal(taken[name], own[name])} == names
+    assert {name for name in params if not torch.equal(taken[name], params[name])} == names
     expected = maml.net.apply_params(taken, qx[0])
     torch.testing.assert_close(maml.adapt(sx[0], sy[0], 3)(qx[0]), expected.detach())
-    found = gradients(maml, (sx, sy, qx, qy))
-    assert set(found) == {f"net.{name}" for name in own}
-    assert all(gradient.abs().max() > 0 for gradient in found.values())
+    grads = gradients(maml, TaskBatch(sx, sy, qx, qy))
+    assert set(grads) == {f"net.{name}" for name in params}
+    assert all(gradient.abs().max() > 0 for gradient in grads.values())
 
 
 @pytest.mark.parametrize("layers", ["neck", -1, 3])
 def test_unknown_layers_are_refused(layers: Any) -> None:
     with pytest.raises(UsageError, match=f"{layers!r}"):
-        made(layers=layers)
+        build(layers=layers)
 
 
 @pytest.mark.parametrize("steps", [0, 1, 10])
-def test_a_test_may_take_another_number_of_steps(steps: int) -> None:
+def test_the_number_of_steps_at_test_time_may_differ(steps: int) -> None:
     (sx, sy, qx, _) = tasks(count=1)
-    maml = made(steps=1, test_steps=steps, inner_lr=0.05)
+    maml = build(steps=1, test_steps=steps, inner_lr=0.05)
     params: dict[str, Tensor] = dict(maml.net.named_parameters())
     for _ in range(steps):
         inner = torch.autograd.grad(
@@ -247,7 +264,7 @@ def scaled_by_sign(params: Params, gradients: Params, step: int) -> Params:
 
 
 def dead_zone(logits: Tensor, y: Tensor) -> Tensor:
-    # A loss whose gradient is an error without its small values, as an error-triggered rule has it.
+    # A loss whose gradient is the error without its small values, as in an error-triggered rule.
     error = logits.softmax(-1) - torch.nn.functional.one_hot(y, 3)
     return (logits * (error * (error.abs() > 0.4)).detach()).sum(-1).mean()
 
@@ -256,7 +273,7 @@ def dead_zone(logits: Tensor, y: Tensor) -> Tensor:
     ("config", "options"),
     [
         (SPIKING, {}),
-        (SMOOTHLY, {}),
+        (SMOOTH_SPIKING, {}),
         (SPIKING, {"second_order": False, "steps": 2}),
         (SPIKING, {"learn_inner_lrs": True, "layers": 1, "steps": 2}),
         (SPIKING, {"loss": dead_zone}),
@@ -266,58 +283,58 @@ def dead_zone(logits: Tensor, y: Tensor) -> Tensor:
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else type(value).__name__,
 )
-def test_tasks_at_once_give_the_gradients_of_one_after_another(
+def test_batched_tasks_give_the_gradients_of_one_task_after_another(
     config: StackConfig, options: dict[str, Any]
 ) -> None:
     batch, outcomes = tasks(count=3), []
     for at_once in (1, 2, 3):
-        outcomes.append(made(config, tasks_at_once=at_once, **options).accumulate(*batch))
+        outcomes.append(build(config, tasks_at_once=at_once, **options).accumulate(batch))
     for outcome in outcomes[1:]:
         assert_same(outcome, outcomes[0])
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_tasks_that_a_gpus_memory_does_not_take_at_once_go_in_smaller_batches(
+def test_batches_of_tasks_shrink_until_they_fit_a_gpus_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tried, outcome = [], MAML._outcome
 
-    def of_a_small_gpu(maml: MAML, params: Params, *batch: Tensor) -> Outcome:
-        tried.append(len(batch[0]))
-        if len(batch[0]) > 2:
+    def small_gpu(maml: MAML, params: Params, batch: TaskBatch) -> Outcome:
+        tried.append(len(batch.query_y))
+        if len(batch.query_y) > 2:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
-        return outcome(maml, params, *batch)
+        return outcome(maml, params, batch)
 
     batch = tasks(count=5)
-    expected = made(tasks_at_once=1).accumulate(*batch)
-    monkeypatch.setattr(MAML, "_tried_at_once", lambda maml, count: count)
-    monkeypatch.setattr(MAML, "_outcome", of_a_small_gpu)
-    maml = made()
-    assert_same(maml.accumulate(*batch), expected)
+    expected = build(tasks_at_once=1).accumulate(batch)
+    monkeypatch.setattr(MAML, "_first_size", lambda maml, count: count)
+    monkeypatch.setattr(MAML, "_outcome", small_gpu)
+    maml = build()
+    assert_same(maml.accumulate(batch), expected)
     assert tried == [5, 3, 2, 2, 1]
     tried.clear()
-    maml.accumulate(*batch)  # what fits is remembered
+    maml.accumulate(batch)  # the size that fits is remembered
     assert tried == [2, 2, 1]
-    with pytest.raises(torch.cuda.OutOfMemoryError):  # what was asked for is not changed
-        made(tasks_at_once=3).accumulate(*batch)
+    with pytest.raises(torch.cuda.OutOfMemoryError):  # an explicit size is not changed
+        build(tasks_at_once=3).accumulate(batch)
 
 
 def test_one_task_that_does_not_fit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def of_a_tiny_gpu(maml: MAML, params: Params, *batch: Tensor) -> Outcome:
+    def tiny_gpu(maml: MAML, params: Params, batch: TaskBatch) -> Outcome:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(MAML, "_outcome", of_a_tiny_gpu)
+    monkeypatch.setattr(MAML, "_outcome", tiny_gpu)
     with pytest.raises(torch.cuda.OutOfMemoryError):
-        made().accumulate(*tasks(count=2))
+        build().accumulate(tasks(count=2))
 
 
 def test_the_outcome_is_the_mean_over_tasks_and_adds_to_grad() -> None:
-    maml, batch = made(), tasks(count=2)
-    both = maml.accumulate(*batch)
+    maml, batch = build(), tasks(count=2)
+    both = maml.accumulate(batch)
     for name, value in maml.named_parameters():
         assert value.grad is not None
         torch.testing.assert_close(value.grad, both.gradients[name])
-    one, two = (maml.accumulate(*(each[i : i + 1] for each in batch)) for i in (0, 1))
+    one, two = (maml.accumulate(TaskBatch(*(each[i : i + 1] for each in batch))) for i in (0, 1))
     torch.testing.assert_close(both.loss, (one.loss + two.loss) / 2)
     torch.testing.assert_close(both.accuracy, (one.accuracy + two.accuracy) / 2)
     for name, value in maml.named_parameters():
@@ -331,21 +348,21 @@ def test_the_outcome_is_the_mean_over_tasks_and_adds_to_grad() -> None:
 @pytest.mark.parametrize(
     ("config", "size", "at_once"), [(SPIKING, 1, 1), (SPIKING, None, 1), (CONV, 5, 2)]
 )
-def test_slices_on_threads_give_the_gradients_of_one_slice(
+def test_chunks_on_threads_give_the_gradients_of_one_chunk(
     config: StackConfig, size: int | None, at_once: int
 ) -> None:
     batch = tasks(count=2, queries=3)
-    whole, sliced, again = (
-        made(config, query_slice=each, tasks_at_once=at_once).accumulate(*batch)
+    whole, chunked, again = (
+        build(config, queries_per_chunk=each, tasks_at_once=at_once).accumulate(batch)
         for each in (100, size, size)
     )
-    assert_same(sliced, whole)
-    assert all(torch.equal(again.gradients[name], each) for name, each in sliced.gradients.items())
+    assert_same(chunked, whole)
+    assert all(torch.equal(again.gradients[name], each) for name, each in chunked.gradients.items())
     assert torch.get_num_threads() == 2
 
 
-def test_the_inner_loss_takes_the_place_of_cross_entropy_and_leaves_the_query_loss() -> None:
-    maml, (sx, sy, qx, qy) = made(loss=dead_zone), tasks(count=1)
+def test_an_inner_loss_replaces_cross_entropy_in_the_inner_loop_alone() -> None:
+    maml, (sx, sy, qx, qy) = build(loss=dead_zone), tasks(count=1)
     params = {name: value.detach().requires_grad_() for name, value in maml.net.named_parameters()}
     inner = torch.autograd.grad(
         dead_zone(maml.net.apply_params(params, sx[0]), sy[0]), list(params.values())
@@ -354,37 +371,40 @@ def test_the_inner_loss_takes_the_place_of_cross_entropy_and_leaves_the_query_lo
         name: value - 0.5 * g for (name, value), g in zip(params.items(), inner, strict=True)
     }
     expected = cross_entropy(maml.net.apply_params(adapted, qx[0]), qy[0])
-    torch.testing.assert_close(maml.accumulate(sx, sy, qx, qy).loss, expected.detach())
-    assert not torch.isclose(made().accumulate(sx, sy, qx, qy).loss, expected, rtol=1e-3)
+    torch.testing.assert_close(maml.accumulate(TaskBatch(sx, sy, qx, qy)).loss, expected.detach())
+    assert not torch.isclose(
+        build().accumulate(TaskBatch(sx, sy, qx, qy)).loss, expected, rtol=1e-3
+    )
 
 
 def test_feedback_is_used_by_the_inner_loop_and_not_by_the_queries() -> None:
-    (sx, sy, qx, qy), maml = tasks(count=1), made(second_order=False)
-    plain = gradients(maml, (sx, sy, qx, qy))
+    (sx, sy, qx, qy), maml = tasks(count=1), build(second_order=False)
+    plain = gradients(maml, TaskBatch(sx, sy, qx, qy))
     maml.net.align(torch.Generator().manual_seed(1))
     feedback = dict(maml.net.named_buffers())
-    own = {name: value.detach().requires_grad_() for name, value in maml.net.named_parameters()}
+    params = {name: value.detach().requires_grad_() for name, value in maml.net.named_parameters()}
     inner = torch.autograd.grad(
-        cross_entropy(maml.net.apply_params({**own, **feedback}, sx[0]), sy[0]), list(own.values())
+        cross_entropy(maml.net.apply_params({**params, **feedback}, sx[0]), sy[0]),
+        list(params.values()),
     )
     adapted = {
         name: (value - 0.5 * g).detach()
-        for (name, value), g in zip(own.items(), inner, strict=True)
+        for (name, value), g in zip(params.items(), inner, strict=True)
     }
     expected = meta_gradient(maml.net.apply_params, dict, adapted, qx[0], qy[0]).gradients
-    found = gradients(maml, (sx, sy, qx, qy))
+    grads = gradients(maml, TaskBatch(sx, sy, qx, qy))
     for name, each in expected.items():
-        torch.testing.assert_close(found[f"net.{name}"], each)
-    assert not torch.allclose(found["net.body.0.weight"], plain["net.body.0.weight"], rtol=0.01)
-    assert set(found) == set(plain)
+        torch.testing.assert_close(grads[f"net.{name}"], each)
+    assert not torch.allclose(grads["net.body.0.weight"], plain["net.body.0.weight"], rtol=0.01)
+    assert set(grads) == set(plain)
     torch.testing.assert_close(
         maml.adapt(sx[0], sy[0], 3)(qx[0]), maml.net.apply_params(adapted, qx[0])
     )
 
 
-def test_learned_rates_and_another_update_exclude_each_other() -> None:
+def test_learned_learning_rates_and_another_update_exclude_each_other() -> None:
     with pytest.raises(UsageError, match="learn_inner_lrs"):
-        made(learn_inner_lrs=True, update=scaled_by_sign)
+        build(learn_inner_lrs=True, update=scaled_by_sign)
 
 
 def test_the_schedule_is_half_a_cosine_sized_in_steps() -> None:
@@ -401,11 +421,11 @@ def test_the_schedule_is_half_a_cosine_sized_in_steps() -> None:
     assert rates[100:] == pytest.approx([2e-3 / 50] * 20)
 
 
-# --- as a learner --------------------------------------------------------------------------------------------------
+# --- as a learner ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["spiking", "conv"])
-def test_it_is_a_learner_for_evaluate_that_predicts_each_query_alone(
+def test_it_is_a_learner_for_evaluate_and_predicts_each_query_alone(
     simulated_root: Path, kind: str
 ) -> None:
     dataset = me.DoubleNMNIST(simulated_root, split="test")
@@ -427,12 +447,12 @@ def test_it_is_a_learner_for_evaluate_that_predicts_each_query_alone(
         me.evaluate(MAML(net), dataset, "20way-1shot", episodes=1, queries=1)
 
 
-def test_a_task_of_other_ways_is_refused_with_both_numbers() -> None:
+def test_a_task_with_another_number_of_classes_is_refused() -> None:
     sx, *_ = tasks(count=1, ways=4)
-    with pytest.raises(UsageError, match=r"3 classes .* task of 4"):
-        made().adapt(sx[0], torch.arange(4), 4)
+    with pytest.raises(UsageError, match=r"3 outputs .* 4 classes"):
+        build().adapt(sx[0], torch.arange(4), 4)
 
 
 def test_frames_of_another_dataset_are_refused_with_both_shapes() -> None:
     with pytest.raises(UsageError, match=r"\[3, 12, 2, 8, 9\].*\[2, 8, 8\]"):
-        made().adapt(torch.zeros(3, 12, 2, 8, 9), torch.arange(3), 3)
+        build().adapt(torch.zeros(3, 12, 2, 8, 9), torch.arange(3), 3)

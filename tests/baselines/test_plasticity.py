@@ -1,4 +1,4 @@
-"""The plasticity rules: what each writes, that each goes down the loss, and that meta-training goes through each."""
+"""The plasticity rules: their updates, that they lower the loss, and meta-training through them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
 from baselines.init import lsuv_init
-from baselines.maml import MAML, MAMLConfig, adapt, sgd
+from baselines.maml import MAML, MAMLConfig, TaskBatch, adapt, sgd
 from baselines.networks import ConvNet, Params, SpikingConfig, SpikingNet, StackConfig
 from baselines.plasticity import RULES, SOEL, DeviceUpdate, ThresholdedUpdate
 from baselines.snn.neurons import Neuron
@@ -40,7 +40,7 @@ def make_net(spiking: bool, task: Task, neuron: Neuron | None = None) -> Spiking
 
 @pytest.fixture
 def task() -> Task:
-    """Six samples of three classes, each with a rate of events of its own at every pixel: [6, 14, 2, 4, 4] and [6]."""
+    """Six samples [6, 14, 2, 4, 4] and labels [6] of three classes with different event rates."""
     labels = torch.arange(6) % 3
     rates = 0.4 * torch.rand(3, 1, 2, 4, 4, generator=generator())
     return torch.poisson(
@@ -73,11 +73,11 @@ def loss_of(net: SpikingNet | ConvNet, params: Params, task: Task) -> Tensor:
     return cross_entropy(net.apply_params(params, task[0]), task[1])
 
 
-# Every rule
+# --- every rule --------------------------------------------------------------
 
 
 def along_descent(net: SpikingNet | ConvNet, before: Params, after: Params, task: Task) -> float:
-    """How far a change went down: its product with minus the gradient of the loss."""
+    """Return the product of a change of the parameters with minus the gradient of the loss."""
     leaves = {name: value.clone().requires_grad_() for name, value in before.items()}
     gradients = torch.autograd.grad(loss_of(net, leaves, task), list(leaves.values()))
     return sum(
@@ -94,7 +94,7 @@ def test_a_small_step_goes_down_the_loss(net: SpikingNet | ConvNet, task: Task, 
         assert loss_of(net, after, task) < loss_of(net, before, task)
 
 
-def test_feedback_alignment_is_the_gradient_at_the_last_layer_and_below_it_where_feedback_is_the_weights(
+def test_feedback_alignment_is_exact_at_the_last_layer_and_where_feedback_equals_the_weights(
     net: SpikingNet | ConvNet, task: Task
 ) -> None:
     _, exact = learn(RULES["gradient"].maml(net, MAMLConfig(inner_lr=0.001), generator()), task)
@@ -106,7 +106,7 @@ def test_feedback_alignment_is_the_gradient_at_the_last_layer_and_below_it_where
     for name, value in exact.items():
         torch.testing.assert_close(symmetric[name], value)
         assert torch.allclose(random[name], value, rtol=1e-9) == name.startswith("head")
-    # Random feedback is at a right angle to the gradient in the mean, so that below the last layer no sign can be promised.
+    # Random feedback is orthogonal to the gradient on average, so only the last layer must descend.
     last = {
         name: random[name] if name.startswith("head") else value for name, value in before.items()
     }
@@ -114,7 +114,7 @@ def test_feedback_alignment_is_the_gradient_at_the_last_layer_and_below_it_where
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_learner_of_every_rule_does_better_on_what_it_was_shown(
+def test_learning_by_every_rule_lowers_the_support_loss(
     net: SpikingNet | ConvNet, task: Task, rule: str
 ) -> None:
     before = parameters(net)
@@ -140,19 +140,19 @@ def test_meta_training_goes_through_every_rule(
         )
         for tasks in (1, 2)
     )
-    found = both.accumulate(x, y, x, y)
+    found = both.accumulate(TaskBatch(x, y, x, y))
     assert all(
         gradient.isfinite().all() and gradient.any() for gradient in found.gradients.values()
     )
-    if rule not in ("device", "feedback-alignment"):  # those two draw
-        expected = one.accumulate(x, y, x, y)
+    if rule not in ("device", "feedback-alignment"):  # these two are random
+        expected = one.accumulate(TaskBatch(x, y, x, y))
         for name, gradient in expected.gradients.items():
             torch.testing.assert_close(found.gradients[name], gradient)
 
 
-def test_a_rule_of_ones_own_takes_a_few_lines(net: SpikingNet | ConvNet, task: Task) -> None:
+def test_a_new_rule_takes_a_few_lines(net: SpikingNet | ConvNet, task: Task) -> None:
     class SignDescent:
-        """Manhattan rule: one pulse a weight, up or down."""
+        """Manhattan rule: one pulse per weight, up or down."""
 
         def __call__(self, params: Params, gradients: Params, step: int) -> Params:
             return {name: value - 0.001 * gradients[name].sign() for name, value in params.items()}
@@ -161,14 +161,14 @@ def test_a_rule_of_ones_own_takes_a_few_lines(net: SpikingNet | ConvNet, task: T
     before, after = learn(maml, task)
     assert loss_of(net, after, task) < loss_of(net, before, task)
     x, y = (each[None] for each in task)
-    assert maml.accumulate(x, y, x, y).loss.isfinite()
+    assert maml.accumulate(TaskBatch(x, y, x, y)).loss.isfinite()
 
 
-# SOEL
+# --- SOEL --------------------------------------------------------------------
 
 
 def presynaptic(net: SpikingNet | ConvNet, x: Tensor) -> Tensor:
-    """What the last layer is given (traces P at the last step, or activities): read through a layer of ones on the diagonal."""
+    """Return the input of the last layer, read through an identity as the last layer."""
     params = parameters(net)
     features = params["head.weight"].shape[1]
     eye, zeros = torch.eye(features, dtype=x.dtype), torch.zeros(features, dtype=x.dtype)
@@ -211,17 +211,17 @@ def test_without_a_dead_zone_soel_is_the_cross_entropy_to_second_order(task: Tas
     torch.testing.assert_close(gradients(SOEL(0.0)(u, labels)), gradients(cross_entropy(u, labels)))
 
 
-def test_right_answers_leave_the_weights_of_soel_untouched(task: Task) -> None:
+def test_soel_leaves_the_weights_unchanged_where_answers_are_right(task: Task) -> None:
     u = (20 * one_hot(task[1])).double().requires_grad_()
     (gradient,) = torch.autograd.grad(SOEL(0.01)(u, task[1]), u)
     assert not gradient.any()
 
 
-def test_the_meta_gradient_sees_soel_as_the_rule_that_it_is_and_nothing_more(task: Task) -> None:
+def test_the_meta_gradient_through_soel_is_that_of_the_rule_by_hand(task: Task) -> None:
     net, (x, labels), threshold = make_net(False, task), task, 0.25
     query_x, query_y = x.flip(1) + 1, labels.flip(0)
     maml = MAML(net, MAMLConfig(inner_lr=0.3, layers="head"), loss=SOEL(threshold))
-    found = maml.accumulate(x[None], labels[None], query_x[None], query_y[None])
+    found = maml.accumulate(TaskBatch(x[None], labels[None], query_x[None], query_y[None]))
 
     def query_loss(values: Mapping[str, Tensor]) -> Tensor:
         # The rule by hand: activities of the body in, error times activity out.
@@ -251,12 +251,12 @@ def test_a_threshold_that_no_error_can_meet_is_refused(threshold: float) -> None
         SOEL(threshold)
 
 
-# The device
+# --- the device --------------------------------------------------------------
 
 
 def write(update: DeviceUpdate, weight: Tensor, wanted: Tensor | float) -> Tensor:
-    """The weight after an update that gradient descent would have made `wanted` large."""
-    gradient = torch.as_tensor(wanted, dtype=weight.dtype).expand_as(weight) / -update.rate
+    """Return the weight after an update for a wanted change."""
+    gradient = torch.as_tensor(wanted, dtype=weight.dtype).expand_as(weight) / -update.lr
     return update({"w": weight}, {"w": gradient}, 0)["w"]
 
 
@@ -290,7 +290,7 @@ def test_steps_up_and_down_differ_by_the_ratio_of_potentiation_and_depression() 
     assert (up / -down).item() == pytest.approx(4.0)
 
 
-def test_one_large_step_is_as_many_small_ones() -> None:
+def test_one_large_step_equals_many_small_ones() -> None:
     device = DeviceUpdate(1.0, depression=0.5)
     weight = torch.linspace(-2, 2, 9, dtype=torch.float64)
     for wanted in (0.8, -0.8):
@@ -312,7 +312,7 @@ def test_no_step_however_large_leaves_the_bounds(noise: dict[str, Any]) -> None:
         assert weight.max() <= 0.7
 
 
-def test_a_weight_that_starts_beyond_a_bound_can_be_pulled_in_but_not_further_out() -> None:
+def test_a_weight_beyond_a_bound_can_move_towards_it_but_not_away() -> None:
     weight = torch.tensor([3.0, 3.0, 3.0, -3.0, -3.0])
     after = write(DeviceUpdate(1.0), weight, torch.tensor([1.0, 0.0, -1.0, -1.0, 1.0]))
     assert after[[0, 1, 3]].equal(weight[[0, 1, 3]])
@@ -320,7 +320,7 @@ def test_a_weight_that_starts_beyond_a_bound_can_be_pulled_in_but_not_further_ou
     assert after[4] > -3
 
 
-def test_without_noise_every_written_weight_goes_the_way_it_is_asked_to() -> None:
+def test_without_noise_every_written_weight_moves_in_the_wanted_direction() -> None:
     weight = torch.empty(1000).uniform_(-1.9, 1.9, generator=generator())
     wanted = torch.randn(1000, generator=generator(1))
     change = write(DeviceUpdate(0.5, depression=0.3), weight, wanted) - weight
@@ -333,14 +333,15 @@ def test_step_noise_grows_with_the_step_and_write_noise_does_not() -> None:
         steps = write(DeviceUpdate(1.0, step_noise=0.3, generator=generator()), weight, wanted)
         writes = write(DeviceUpdate(1.0, write_noise=0.02, generator=generator()), weight, wanted)
         exact = write(DeviceUpdate(1.0), weight, wanted)[0].item()
-        # The relative error of a deviation from n draws is 1 / sqrt(2 n), here 0.5 %; of a mean, deviation / sqrt(n).
+        # A deviation from n draws has a relative error of 1 / sqrt(2 n), here 0.5 %; a mean has an
+        # error of deviation / sqrt(n).
         assert steps.std().item() == pytest.approx(0.3 * exact, rel=0.025)
         assert writes.std().item() == pytest.approx(0.02, rel=0.025)
         assert steps.mean().item() == pytest.approx(exact, rel=0.02)
         assert writes.mean().item() == pytest.approx(exact, abs=0.001)
 
 
-def test_noise_comes_again_with_its_generator_and_leaves_the_global_one_alone() -> None:
+def test_noise_follows_its_generator_and_not_the_global_one() -> None:
     before, weight = torch.get_rng_state(), torch.zeros(100)
     once, again, other = (
         write(
@@ -386,23 +387,24 @@ def test_very_large_gradients_have_finite_derivatives() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rate": -1.0}, "climb"),
-        ({"rate": 1.0, "depression": -0.5}, "climb"),
-        ({"rate": 1.0, "low": 1.0, "high": 1.0}, "low below high"),
-        ({"rate": 1.0, "write_noise": 0.1}, "generator"),
+        ({"lr": -1.0}, "climb"),
+        ({"lr": 1.0, "depression": -0.5}, "climb"),
+        ({"lr": 1.0, "low": 1.0, "high": 1.0}, "low below high"),
+        ({"lr": 1.0, "write_noise": 0.1}, "generator"),
     ],
 )
-def test_a_device_that_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:
+def test_an_impossible_device_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         DeviceUpdate(**options)
 
 
-# Thresholded updates
+# --- thresholded updates -----------------------------------------------------
 
 
 @pytest.mark.parametrize(("share", "written"), [(0.0, 100), (0.05, 96), (0.5, 51), (1.0, 1)])
 def test_only_changes_above_a_share_of_the_range_are_written(share: float, written: int) -> None:
-    # Magnitudes 1 .. 100 of either sign: a range of 99, and changes of more than 0, 4.95, 49.5 and 99.
+    # Magnitudes 1 .. 100 of either sign: a range of 99, and changes of more than 0, 4.95, 49.5 and
+    # 99.
     magnitudes = torch.arange(1.0, 101.0)
     start, gradients = {"w": torch.ones(100)}, {"w": magnitudes * (-1) ** magnitudes}
     after = ThresholdedUpdate(sgd(1.0), share)(start, gradients, 0)["w"]
@@ -427,7 +429,7 @@ def test_meta_gradients_pass_only_where_an_update_is_written() -> None:
     assert found.tolist() == [-0.5, 0.0]
 
 
-def test_thresholding_goes_around_a_noisy_device_too() -> None:
+def test_a_noisy_device_can_be_thresholded() -> None:
     weight = torch.zeros(1000)
     gradients = torch.where(torch.arange(1000) < 10, 1.0, 1e-4)
     noisy = DeviceUpdate(0.1, step_noise=0.1, generator=generator())
@@ -435,26 +437,26 @@ def test_thresholding_goes_around_a_noisy_device_too() -> None:
     assert (after != 0).equal(torch.arange(1000) < 10)
 
 
-# The table
+# --- the table ---------------------------------------------------------------
 
 
-def test_rules_change_only_what_they_name(net: SpikingNet | ConvNet) -> None:
+def test_rules_change_only_the_options_that_they_name(net: SpikingNet | ConvNet) -> None:
     config = MAMLConfig(inner_lr=0.5, steps=2, layers=1)
-    made = {
+    learners = {
         name: rule.maml(net, config, generator()) for name, rule in RULES.items() if not rule.align
     }
     assert not dict(net.named_buffers())
-    assert made["soel"].config == MAMLConfig(inner_lr=0.5, steps=2, layers="head")
-    assert all(maml.config == config for name, maml in made.items() if name != "soel")
+    assert learners["soel"].config == MAMLConfig(inner_lr=0.5, steps=2, layers="head")
+    assert all(maml.config == config for name, maml in learners.items() if name != "soel")
     RULES["feedback-alignment"].maml(net, config, generator())
     assert set(dict(net.named_buffers())) == {"body.1.feedback", "head.feedback"}
 
 
-def test_the_table_takes_the_rate_and_the_generator_of_an_experiment() -> None:
+def test_a_rule_uses_the_learning_rate_and_the_generator_of_an_experiment() -> None:
     draws = generator()
     assert RULES["device"].update is not None
     device = RULES["device"].update(0.25, draws)
     assert isinstance(device, DeviceUpdate)
-    assert device.rate == 0.25
+    assert device.lr == 0.25
     assert device.generator is draws
     assert device.depression < device.potentiation

@@ -1,4 +1,4 @@
-"""Fixed point: every code of the small formats, rounding and its odds, gradients, and learning on rounded weights."""
+"""Fixed point: codes of small formats, roundings, gradients, learning on rounded weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.func import vmap
 from torch.nn.functional import cross_entropy
 
 from baselines.init import lsuv_init
-from baselines.maml import MAML, MAMLConfig, adapt, meta_gradient, sgd
+from baselines.maml import MAML, MAMLConfig, TaskBatch, adapt, meta_gradient, sgd
 from baselines.networks import ConvNet, StackConfig
 from baselines.quantization import FORMATS, FixedPoint, QuantizedUpdate, quantized
 from metaevents.errors import UsageError
@@ -78,7 +78,7 @@ def test_the_formats_of_the_paper_have_their_ranges() -> None:
 
 @pytest.mark.parametrize("format", FORMATS, ids=str)
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
-def test_numbers_of_the_format_stay_and_larger_ones_saturate(
+def test_numbers_of_the_format_are_kept_and_larger_ones_saturate(
     format: FixedPoint, rounding: str
 ) -> None:
     codes = (
@@ -96,7 +96,7 @@ def test_only_small_formats_are_symmetric() -> None:
 
 
 @pytest.mark.parametrize("format", FORMATS, ids=str)
-def test_stochastic_rounding_takes_one_of_two_neighbors_and_is_right_in_the_mean(
+def test_stochastic_rounding_takes_one_of_two_neighbors_and_has_the_right_mean(
     format: FixedPoint,
 ) -> None:
     draws, share = 100_000, torch.tensor([0.03, 0.25, 0.5, 0.9])
@@ -104,12 +104,10 @@ def test_stochastic_rounding_takes_one_of_two_neighbors_and_is_right_in_the_mean
     found = format.quantize(x.expand(draws, 4), "stochastic", generator())
     assert ((found == -format.step) | (found == 0)).all()
     deviation = format.step * (share * (1 - share) / draws).sqrt()
-    assert ((found.mean(0) - x).abs() < 4.5 * deviation).all()  # once in 37,000 seeds
+    assert ((found.mean(0) - x).abs() < 4.5 * deviation).all()  # fails for one seed in 37,000
 
 
-def test_stochastic_rounding_comes_again_with_its_generator_and_leaves_the_global_one_alone() -> (
-    None
-):
+def test_stochastic_rounding_follows_its_generator_and_not_the_global_one() -> None:
     x, before = torch.linspace(-1, 1, 1000), torch.get_rng_state()
     once, again, other = (
         FixedPoint(4, 3).quantize(x, "stochastic", generator(seed)) for seed in (1, 1, 2)
@@ -146,7 +144,7 @@ def test_first_and_second_derivatives_are_those_of_the_identity(scale: float | s
     torch.testing.assert_close(second, 6 * q)
 
 
-def test_tasks_under_vmap_round_as_one_by_one_and_draw_each_for_itself() -> None:
+def test_under_vmap_tasks_round_as_one_by_one_and_draw_independently() -> None:
     x = torch.randn(3, 50, generator=generator())
     x[1] *= 10
     format = FixedPoint(4, 3)
@@ -178,7 +176,8 @@ def test_a_change_below_half_a_step_vanishes_unless_rounding_is_stochastic() -> 
     nearest = QuantizedUpdate(sgd(1.0), format)(start, gradients, 0)
     stochastic = QuantizedUpdate(sgd(1.0), format, "stochastic", generator())(start, gradients, 0)
     assert nearest["w"].equal(start["w"])
-    # A tenth of a step down in the mean; the mean of 100,000 deviates by less than 0.001 of a step.
+    # The mean goes down by a tenth of a step; that of 100,000 numbers deviates by less than 0.001
+    # of a step.
     assert (start["w"] - stochastic["w"]).mean().item() == pytest.approx(
         0.1 * format.step, abs=0.005 * format.step
     )
@@ -196,15 +195,15 @@ def test_learning_in_fixed_point_lowers_the_loss(
 
 
 @pytest.mark.parametrize("tasks_at_once", [1, 2])
-def test_with_fine_steps_meta_training_through_rounding_is_as_without(
+def test_with_a_fine_format_meta_training_through_rounding_is_as_without(
     net: ConvNet, task: tuple[Tensor, Tensor], tasks_at_once: int
 ) -> None:
     x, y = (torch.stack([each, each.flip(0)]) for each in task)
     config = MAMLConfig(inner_lr=0.1, tasks_at_once=tasks_at_once)
     fine = MAML(
         net, config, QuantizedUpdate(sgd(0.1), FixedPoint(24, 23), scale="tensor")
-    ).accumulate(x, y, x, y)
-    plain = MAML(net, config).accumulate(x, y, x, y)
+    ).accumulate(TaskBatch(x, y, x, y))
+    plain = MAML(net, config).accumulate(TaskBatch(x, y, x, y))
     for name, gradient in fine.gradients.items():
         torch.testing.assert_close(gradient, plain.gradients[name], rtol=1e-3, atol=1e-4)
 
@@ -220,15 +219,15 @@ def test_the_meta_gradient_of_rounded_initial_weights_is_that_at_the_rounded_poi
     outer = meta_gradient(
         net.apply_params, lambda each: plain(dict(quantized(each, format))), params, *task
     )
-    there = meta_gradient(
+    at_rounded = meta_gradient(
         net.apply_params, lambda each: plain(dict(each)), quantized(params, format), *task
     )
-    assert outer.loss.equal(there.loss)
+    assert outer.loss.equal(at_rounded.loss)
     for name, gradient in outer.gradients.items():
-        torch.testing.assert_close(gradient, there.gradients[name])
+        torch.testing.assert_close(gradient, at_rounded.gradients[name])
 
 
-def test_initial_weights_are_all_rounded_and_the_float_ones_left_alone(net: ConvNet) -> None:
+def test_all_initial_weights_are_rounded_and_the_float_ones_do_not_change(net: ConvNet) -> None:
     params = dict(net.named_parameters())
     before = {name: value.detach().clone() for name, value in params.items()}
     after = quantized(params, FixedPoint(3, 1))
@@ -238,16 +237,16 @@ def test_initial_weights_are_all_rounded_and_the_float_ones_left_alone(net: Conv
 
 
 @pytest.mark.parametrize(("word", "fraction"), [(1, 0), (25, 24), (4, 4), (4, -1)])
-def test_a_format_without_room_for_its_bits_is_refused(word: int, fraction: int) -> None:
+def test_an_impossible_format_is_refused(word: int, fraction: int) -> None:
     with pytest.raises(UsageError, match=f"{word} bits"):
         FixedPoint(word, fraction)
 
 
-def test_stochastic_rounding_without_a_generator_is_refused_when_it_is_built() -> None:
+def test_stochastic_rounding_without_a_generator_is_refused_at_once() -> None:
     with pytest.raises(UsageError, match="generator"):
         QuantizedUpdate(sgd(0.1), FixedPoint(8, 7), "stochastic")
 
 
-def test_an_unknown_rounding_is_refused_with_those_there_are() -> None:
+def test_an_unknown_rounding_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match="nearest, stochastic"):
         FixedPoint(8, 7).quantize(torch.zeros(1), "up")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The learners that README and SUBMITTING.md show: each runs, learns, and is what it says it is."""
+"""The learners shown in SUBMITTING.md: each runs, learns, and is what it says it is."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def examples() -> ModuleType:
 
 
 class _MAML(nn.Module):
-    """What learn2learn documents of its MAML: MAML(model, lr), clone(), adapt(loss), and a call is the model's."""
+    """The interface of learn2learn's MAML: MAML(model, lr), clone(), adapt(loss), calls."""
 
     def __init__(self, model: nn.Module, lr: float) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class _MAML(nn.Module):
 
 
 def _maml(model: nn.Module, lr: float) -> nn.Module:
-    """learn2learn's MAML where the package is installed (its last release does not build on Python 3.11), else its interface."""
+    """learn2learn's MAML where it is installed; its last release does not build on Python 3.11."""
     if importlib.util.find_spec("learn2learn"):
         from learn2learn.algorithms import MAML
 

@@ -1,10 +1,8 @@
-"""Prediction files: what is in them, what follows from them, and which are refused."""
+"""Prediction files: what they contain, the scores that follow, and which files are refused."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,27 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.command_line import run
+from support.simple_learners import ClassMeans, evaluate
 
 import metaevents as me
 from metaevents.benchmark import Predictions, Report, Score, score
 from metaevents.errors import ArchiveError, MissingError, UsageError
 
 
-class ClassMeans:
-    representation = "sum"
-    numpy = True
-
-    def adapt(
-        self, support_x: np.ndarray, support_y: np.ndarray, ways: int
-    ) -> Callable[[np.ndarray], np.ndarray]:
-        support = support_x.reshape(len(support_x), -1)
-        means = np.stack([support[support_y == k].mean(axis=0) for k in range(ways)])
-        return lambda query_x: -((query_x.reshape(len(query_x), 1, -1) - means) ** 2).sum(axis=-1)
-
-
 @pytest.fixture(scope="module")
 def report(digits: me.DoubleNMNIST) -> Report:
-    return me.evaluate(ClassMeans(), digits, "sample-5way-1shot", episodes=8, progress=False)
+    return evaluate(ClassMeans(), digits, episodes=8)
 
 
 @pytest.fixture
@@ -42,7 +30,7 @@ def file(report: Report, tmp_path: Path) -> Path:
 
 
 def rewrite(path: Path, **changes: Any) -> Path:
-    """The prediction file with other arrays; `header` changes are merged into its header, None removes an array."""
+    """Replace arrays of a prediction file; None removes an array, a `header` dict is merged."""
     with np.load(path) as loaded:
         arrays = dict(loaded)
     if "header" in changes and isinstance(changes["header"], dict):
@@ -122,7 +110,8 @@ def one_wrong(value: int) -> Callable[[Path], dict[str, Any]]:
     [
         (
             one_wrong(5),
-            r"1 predictions are out of range, the first is 5 for query 7 of episode 2; give a label from 0 to 4",
+            r"1 predictions are out of range, the first is 5 for query 7 of episode 2; "
+            "give labels from 0 to 4",
         ),
         (one_wrong(-1), r"out of range, the first is -1 for query 7 of episode 2"),
         (
@@ -142,15 +131,15 @@ def one_wrong(value: int) -> Callable[[Path], dict[str, Any]]:
         ),
         (
             lambda p: {"episodes": np.array([0, 1, 2, 3, 4, 5, 6, 6])},
-            "1 episodes are there more than once, the first is 6",
+            "1 episodes occur more than once, the first is 6",
         ),
         (
             lambda p: {"predictions": np.repeat(predictions_of(p), 2, axis=0), "episodes": None},
-            "episode 8 is not one of 0 to 7",
+            "episode 8 is out of range; give episodes 0 to 7 only",
         ),
         (
             lambda p: {"episodes": np.array([-1, 1, 2, 3, 4, 5, 6, 7])},
-            "episode -1 is not one of 0 to 7",
+            "episode -1 is out of range",
         ),
         (
             lambda p: {"episodes": np.arange(9)},
@@ -158,7 +147,7 @@ def one_wrong(value: int) -> Callable[[Path], dict[str, Any]]:
         ),
         (
             lambda p: {"predictions": predictions_of(p)[:, :-1]},
-            r"49 predictions an episode, expected 50 \(5 ways x 10 queries\)",
+            r"49 predictions per episode, expected 50 \(5 ways x 10 queries\)",
         ),
         (
             lambda p: {"predictions": predictions_of(p) / 1.0},
@@ -278,24 +267,17 @@ def test_a_file_that_unpacks_to_too_much_is_refused_unread(file: Path, digits_ro
         score(file, digits_root)
 
 
-def command(*words: object) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "metaevents", *map(str, words)]
-    return subprocess.run(
-        line, capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[2]
-    )
-
-
 def test_the_command_recomputes_the_score(report: Report, file: Path, digits_root: Path) -> None:
-    run = command("score", file, "--archive", digits_root / "double-nmnist.h5", "--json")
-    assert run.returncode == 0, run.stderr
-    assert Score.from_dict(json.loads(run.stdout)) == score(file, digits_root)
-    text = command("score", file, "--archive", digits_root)
+    done = run("score", file, "--archive", digits_root / "double-nmnist.h5", "--json")
+    assert done.returncode == 0, done.stderr
+    assert Score.from_dict(json.loads(done.stdout)) == score(file, digits_root)
+    text = run("score", file, "--archive", digits_root)
     assert f"{report.accuracy:.2%}" in text.stdout
     assert "NOT THE PROTOCOL: episodes=8 instead of 600" in text.stdout
 
 
 def test_the_command_refuses_in_one_line(file: Path, nmnist_root: Path) -> None:
-    run = command("score", file, "--archive", nmnist_root)
-    assert (run.returncode, run.stdout) == (2, "")
-    assert len(run.stderr.strip().splitlines()) == 1
-    assert "made on the archive" in run.stderr
+    done = run("score", file, "--archive", nmnist_root)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "made on the archive" in done.stderr

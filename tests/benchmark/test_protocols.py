@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.torchrun import python
 
 import metaevents as me
 from metaevents.benchmark import episode_digests
@@ -46,10 +45,10 @@ def test_numbers_are_those_of_the_names() -> None:
         assert protocol.deviations() == []
 
 
-def test_a_run_with_other_numbers_names_each_deviation(digits: me.DoubleNMNIST) -> None:
-    run = bind("5way-5shot", digits, episodes=20, queries=3)
-    assert (run.episodes, run.queries) == (20, 3)
-    assert run.deviations() == ["queries=3 instead of 15", "episodes=20 instead of 600"]
+def test_other_numbers_are_named_as_deviations(digits: me.DoubleNMNIST) -> None:
+    protocol = bind("5way-5shot", digits, episodes=20, queries=3)
+    assert (protocol.episodes, protocol.queries) == (20, 3)
+    assert protocol.deviations() == ["queries=3 instead of 15", "episodes=20 instead of 600"]
 
 
 def test_20_ways_on_novel_components_are_no_protocol(digits_root: Path) -> None:
@@ -91,24 +90,35 @@ def test_missing_and_unknown_fields_are_refused(digits: me.DoubleNMNIST) -> None
             Protocol.from_dict(wrong)
 
 
-@pytest.mark.parametrize("numbers", [{"episodes": 0}, {"queries": 0}, {"episodes": -3}])
-def test_numbers_below_one_are_refused(digits: me.DoubleNMNIST, numbers: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match="give at least 1"):
+@pytest.mark.parametrize(
+    "numbers",
+    [{"episodes": 0}, {"queries": 0}, {"episodes": -3}, {"episodes": 2.5}, {"queries": True}],
+)
+def test_numbers_that_are_no_whole_numbers_of_at_least_one_are_refused(
+    digits: me.DoubleNMNIST, numbers: dict[str, int]
+) -> None:
+    with pytest.raises(UsageError, match=f"{next(iter(numbers))}=.* of at least 1"):
         bind("5way-1shot", digits, **numbers)
+
+
+def test_numbers_of_numpy_give_the_same_protocol(digits: me.DoubleNMNIST) -> None:
+    bound = bind("5way-1shot", digits, episodes=np.int64(20), queries=np.int32(3))
+    assert bound == bind("5way-1shot", digits, episodes=20, queries=3)
+    assert Protocol.from_dict(bound.to_dict()) == bound
 
 
 @pytest.mark.parametrize("pairing", ["all", "published"])
 def test_the_episode_list_is_that_of_the_loader(digits_root: Path, pairing: str) -> None:
     ds = me.DoubleNMNIST(digits_root, split="test", pairing=pairing)
-    found = episode_list(ds, bind("sample-5way-5shot", ds, episodes=8))
+    episodes = episode_list(ds, bind("sample-5way-5shot", ds, episodes=8))
     digest = hashlib.sha256()
     loader = me.EpisodeLoader(ds, 5, 5, 10, episodes=8, seed=0, representation="sum")
     for index, ep in enumerate(loader):
         digest.update(bytes.fromhex(ep.digest()))
-        np.testing.assert_array_equal(found.labels[index], ep.query_y)
-        assert tuple(ds.classes[c] for c in found.classes[index]) == ep.classes
-        assert ds.name_samples(found.queries[index]) == ep.query_ids
-    assert found.digest == digest.hexdigest()
+        np.testing.assert_array_equal(episodes.labels[index], ep.query_y)
+        assert tuple(ds.classes[c] for c in episodes.classes[index]) == ep.classes
+        assert ds.name_samples(episodes.queries[index]) == ep.query_ids
+    assert episodes.digest == digest.hexdigest()
 
 
 def test_an_episode_list_is_refused_for_another_dataset(
@@ -140,27 +150,22 @@ def test_the_published_digests_of_the_sample_are_what_this_code_draws(sample_roo
 def test_the_command_writes_digests_that_evaluate_compares_with(
     digits_root: Path, digits: me.DoubleNMNIST, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = bind("sample-5way-1shot", digits)
-    assert published_digest(digits.fingerprint, run) is None
+    protocol = bind("sample-5way-1shot", digits)
+    assert published_digest(digits.fingerprint, protocol) is None
     out = tmp_path / "episode-digests.json"
-    line = [
-        sys.executable,
-        "-m",
-        "metaevents.benchmark.episode_digests",
-        str(digits_root / "double-nmnist.h5"),
-        "--out",
-        str(out),
-    ]
-    done = subprocess.run(
-        line, capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[2]
-    )
+    done = python(
+        "-m", "metaevents.benchmark.episode_digests", digits_root / "double-nmnist.h5",
+        "--out", out,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (archive,) = json.loads(out.read_text("utf-8"))["archives"].values()
     assert archive["recordings"] == 440
-    (stated,) = [row["digest"] for row in archive["episodes"] if row["protocol"] == run.to_dict()]
-    assert stated == episode_list(digits, run).digest
+    (stated,) = [
+        row["digest"] for row in archive["episodes"] if row["protocol"] == protocol.to_dict()
+    ]
+    assert stated == episode_list(digits, protocol).digest
 
-    published = {(digits.fingerprint, run): "0" * 64}
+    published = {(digits.fingerprint, protocol): "0" * 64}
     monkeypatch.setattr(episode_digests, "_published_digests", lambda: published)
     report = me.evaluate(
         lambda x, y, ways: lambda q: np.zeros((len(q), ways)),

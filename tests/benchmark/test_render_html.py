@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import shutil
@@ -11,20 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.made_entries import change, find_protocol, write_entry
+from support.made_entries import VERIFIED, change, find_protocol, write_entry
 
 from metaevents.benchmark.leaderboard import tables
-from metaevents.benchmark.render_html import page
+from metaevents.benchmark.render_html import render_html
 from metaevents.benchmark.validation import admit
 
-VERIFIED = {"by": "Hanna Other", "how": "reran the released weights", "date": "2026-01-12"}
 HOSTILE = '"><img src=x onerror="window.pwned=1"><script>window.pwned=1</script>'
 MOVED = "one by one, 25 of 25 queries had scores that moved"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Entries of every kind: tied, transductive, verified, overlapping, hostile, with very long words, and on the sample."""
+    """Tied, transductive, verified, overlapping, hostile, very long, and subset entries."""
     place = tmp_path_factory.mktemp("entries")
     change(write_entry(place, "alpha", 0.90, parameters=1000), "verified", to=VERIFIED)
     write_entry(place, "beta", 0.9005, parameters=None)
@@ -56,14 +57,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def html(folder: Path) -> str:
-    return page(tables(admit(folder)))
+    return render_html(tables(admit(folder)))
 
 
-# --- markup -------------------------------------------------------------------------------------------------------------
+# --- markup --------------------------------------------------------------------------------------
 
 
 class _Collector(HTMLParser):
-    """All elements of a page, as the browser's rules have them: (tag, attributes), and the text of the body."""
+    """All elements of a page as (tag, attributes), and its text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -124,8 +125,20 @@ def test_the_page_loads_nothing(html: str) -> None:
     ]
 
 
-def test_the_page_has_no_clock_in_it(folder: Path, html: str) -> None:
-    assert page(tables(admit(folder))) == html
+def test_the_policy_allows_exactly_the_inline_style_and_script(html: str) -> None:
+    (policy,) = (
+        attributes["content"] or ""
+        for _, attributes in _Collector(html).elements
+        if attributes.get("http-equiv") == "Content-Security-Policy"
+    )
+    for tag in ("style", "script"):
+        (text,) = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.S)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+
+
+def test_equal_entries_give_an_equal_page(folder: Path, html: str) -> None:
+    assert render_html(tables(admit(folder))) == html
 
 
 def test_ids_are_unique_and_what_refers_to_them_finds_them(html: str) -> None:
@@ -133,14 +146,14 @@ def test_ids_are_unique_and_what_refers_to_them_finds_them(html: str) -> None:
     ids = [attributes["id"] for attributes in elements if "id" in attributes]
     assert len(set(ids)) == len(ids)
     for attributes in elements:
-        for name in ("aria-controls", "aria-labeledby"):
+        for name in ("aria-controls", "aria-labelledby"):
             assert attributes.get(name, ids[0]) in ids
         if (attributes.get("href") or "").startswith("#"):
             assert (attributes["href"] or "")[1:] in ids
 
 
 def test_intervals_lie_within_their_bars_and_around_the_mean(html: str) -> None:
-    bars = re.findall(r'<svg[^>]*class="bar"[^>]*>.*?</svg>', html)
+    bars = re.findall(r'<svg[^>]*class="bar"[^>]*>.*?</svg>', html, re.S)
     assert len(bars) == 7
     for bar in bars:
         x, width = (
@@ -154,15 +167,16 @@ def test_intervals_lie_within_their_bars_and_around_the_mean(html: str) -> None:
         assert 0 <= float(wide[1]) <= x <= float(mean[1]) <= x + width <= float(wide[2]) <= 100
 
 
-def test_an_empty_leaderboard_is_a_page_too() -> None:
-    assert "No entry yet" in _Collector(page([])).text
+def test_an_empty_leaderboard_gives_a_page() -> None:
+    assert "No entry yet" in _Collector(render_html([])).text
 
 
-# --- in the browser -------------------------------------------------------------------------------------------------------
+# --- in the browser ------------------------------------------------------------------------------
 
 FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars", "--window-size=1280,1000",
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--disable-dev-shm-usage", "--hide-scrollbars", "--window-size=1280,1000",
 )  # fmt: skip
 
 
@@ -179,7 +193,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     driver = shutil.which("chromedriver")
     if not chromium or not driver:
         pytest.skip(
-            "Chromium and chromedriver are not installed; on Debian: apt-get install chromium chromium-driver"
+            "Chromium and chromedriver are not installed; on Debian: "
+            "apt-get install chromium chromium-driver"
         )
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
@@ -192,7 +207,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 class _Page:
-    """What a reader sees of the page, and does with it."""
+    """What a reader can see and do on the page."""
 
     def __init__(self, browser: Any, address: str) -> None:
         self.browser, self.address = browser, address
@@ -210,8 +225,9 @@ class _Page:
     def rows(self, table: int = 0) -> list[str]:
         """The entries that are to be seen in a table, from top to bottom."""
         return self.js(  # type: ignore[no-any-return]
-            "return [...document.querySelectorAll('section.table')[arguments[0]].querySelectorAll('tbody')]"
-            ".filter(row => row.getBoundingClientRect().height > 0).map(row => row.id.split('-').pop())",
+            "return [...document.querySelectorAll('section.table')[arguments[0]]"
+            ".querySelectorAll('tbody')].filter(row => row.getBoundingClientRect().height > 0)"
+            ".map(row => row.id.split('-').pop())",
             table,
         )
 
@@ -220,7 +236,8 @@ class _Page:
 
     def sorted_by(self) -> dict[str, str]:
         return self.js(  # type: ignore[no-any-return]
-            "return Object.fromEntries([...document.querySelector('section.table').querySelectorAll('thead th')]"
+            "return Object.fromEntries("
+            "[...document.querySelector('section.table').querySelectorAll('thead th')]"
             ".map(th => [th.querySelector('button').dataset.key, th.getAttribute('aria-sort')])"
             ".filter(pair => pair[1] !== 'none'))"
         )
@@ -248,7 +265,7 @@ def address(html: str, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def shown(browser: Any, address: str) -> Iterator[_Page]:
-    """The page on a desktop screen; afterwards it must have asked for nothing and complained of nothing."""
+    """The page on a desktop screen; a test fails if it sent a request or logged a warning."""
     from selenium.webdriver.support.ui import WebDriverWait
 
     opened = _Page(browser, address)
@@ -279,7 +296,7 @@ def test_rows_come_best_first_with_the_unranked_last(shown: _Page) -> None:
     assert shown.sorted_by() == {"rank": "ascending"}
 
 
-def test_clicking_a_heading_sorts_and_clicking_again_turns_it_round(shown: _Page) -> None:
+def test_clicking_a_heading_sorts_and_clicking_again_reverses_the_order(shown: _Page) -> None:
     shown.heading("accuracy").click()
     assert shown.sorted_by() == {"accuracy": "descending"}
     assert shown.rows() == ["delta", "gamma", "alpha", "beta", "epsilon", "zeta"]
@@ -308,17 +325,16 @@ def test_headings_sort_from_the_keyboard(shown: _Page) -> None:
 
 
 def test_sorting_one_table_leaves_the_others(shown: _Page) -> None:
-    before = shown.js(
-        "return document.querySelectorAll('section.table')[1].querySelector('th').getAttribute('aria-sort')"
+    order = (
+        "return document.querySelectorAll('section.table')[1]"
+        ".querySelector('th').getAttribute('aria-sort')"
     )
+    before = shown.js(order)
     shown.heading("method").click()
-    after = shown.js(
-        "return document.querySelectorAll('section.table')[1].querySelector('th').getAttribute('aria-sort')"
-    )
-    assert before == after == "ascending"
+    assert before == shown.js(order) == "ascending"
 
 
-def test_the_filter_shows_a_setting_with_ranks_and_ties_of_its_own(shown: _Page) -> None:
+def test_the_filter_shows_the_ranks_and_ties_of_the_chosen_setting(shown: _Page) -> None:
     assert shown.of("alpha", ".number").text == "2"
     assert shown.of("gamma", ".standing").text == "best"
     shown.choose("inductive")
@@ -397,7 +413,7 @@ def test_hostile_text_is_shown_as_text(shown: _Page) -> None:
     assert shown.js("return document.querySelectorAll('img').length") == 0
 
 
-def test_an_entry_has_an_address_of_its_own(shown: _Page) -> None:
+def test_an_entry_has_its_own_url(shown: _Page) -> None:
     name = shown.js("return document.querySelector('tbody[id$=-beta]').id")
     shown.load(f"#{name}")
     assert shown.of("beta", "tr.details").is_displayed()
@@ -405,7 +421,7 @@ def test_an_entry_has_an_address_of_its_own(shown: _Page) -> None:
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_text_stands_out_from_its_ground(shown: _Page, dark: bool) -> None:
+def test_text_has_enough_contrast(shown: _Page, dark: bool) -> None:
     """WCAG 2.2, contrast (minimum): 4.5 to 1 for every text on the page, with details open."""
     shown.screen(1280, 1000, dark)
     shown.js("document.querySelectorAll('tr.details').forEach(row => row.classList.add('open'))")
@@ -413,8 +429,10 @@ def test_text_stands_out_from_its_ground(shown: _Page, dark: bool) -> None:
     assert (sum(map(int, re.findall(r"\d+", ground))) < 120) == dark
     weak = shown.js(
         """
-        const channel = value => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
-        const luminance = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+        const linear = value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+        const channel = value => linear(value / 255);
+        const luminance = ([r, g, b]) =>
+          0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
         const numbers = color => color.match(/[\\d.]+/g).map(Number);
         const behind = element => {
           const color = numbers(getComputedStyle(element).backgroundColor);
@@ -424,11 +442,13 @@ def test_text_stands_out_from_its_ground(shown: _Page, dark: bool) -> None:
         const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
         for (let node; (node = walker.nextNode());) {
           const element = node.parentElement;
-          if (!node.data.trim() || !element.getClientRects().length || element.closest('title')) continue;
+          const visible = element.getClientRects().length && !element.closest('title');
+          if (!node.data.trim() || !visible) continue;
           const style = getComputedStyle(element);
           const color = element.closest('svg') ? style.fill : style.color;
-          const [a, b] = [luminance(numbers(color)), luminance(behind(element))].sort((x, y) => y - x);
-          if ((a + 0.05) / (b + 0.05) < 4.5) weak.push([node.data.trim().slice(0, 30), color, (a + 0.05) / (b + 0.05)]);
+          const both = [luminance(numbers(color)), luminance(behind(element))];
+          const contrast = (Math.max(...both) + 0.05) / (Math.min(...both) + 0.05);
+          if (contrast < 4.5) weak.push([node.data.trim().slice(0, 30), color, contrast]);
         }
         return weak;
         """
@@ -437,7 +457,7 @@ def test_text_stands_out_from_its_ground(shown: _Page, dark: bool) -> None:
 
 
 @pytest.mark.parametrize("width", [360, 600, 820, 1280])
-def test_no_screen_has_to_be_scrolled_sideways(shown: _Page, width: int) -> None:
+def test_no_screen_needs_horizontal_scrolling(shown: _Page, width: int) -> None:
     shown.screen(width, 800)
     for opened in (False, True):
         if opened:
@@ -466,7 +486,7 @@ def test_a_phone_can_sort_and_open_too(shown: _Page) -> None:
     )
 
 
-def test_without_a_script_everything_is_there_to_be_read(shown: _Page) -> None:
+def test_everything_can_be_read_without_a_script(shown: _Page) -> None:
     shown.browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         shown.load()

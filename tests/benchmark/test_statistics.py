@@ -30,7 +30,10 @@ POOLS = {"0": np.array([4, 7, 9]), "1": np.array([2, 3, 5, 6, 8])}
 
 
 def queries(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Queries of left label 0 and right label 1, and whether they were right: mostly where the left recording is 4 or 7."""
+    """Correctness and recordings of queries of left label 0 and right label 1.
+
+    Most queries with the left recording 4 or 7 are correct, few with 9.
+    """
     rng = np.random.default_rng(seed)
     recordings = np.stack([rng.choice(POOLS["0"], n), rng.choice(POOLS["1"], n)], axis=1)
     return rng.random(n) < np.where(recordings[:, 0] == 9, 0.2, 0.9), recordings
@@ -45,8 +48,9 @@ def test_bootstrap_is_the_weighted_accuracy_over_resampled_pools() -> None:
         words = [word >> 32 for word in streams.words(replicate, 0)]
         times: Counter[int] = Counter()
         for label in ("0", "1"):
-            pool, words, own = POOLS[label], words[len(POOLS[label]) :], words[: len(POOLS[label])]
-            times.update(int(pool[word * len(pool) >> 32]) for word in own)
+            pool = POOLS[label]
+            pool_words, words = words[: len(pool)], words[len(pool) :]
+            times.update(int(pool[word * len(pool) >> 32]) for word in pool_words)
         weights = [times[int(left)] * times[int(right)] for left, right in recordings]
         if sum(weights):
             accuracies.append(
@@ -104,7 +108,7 @@ def test_bootstrap_takes_any_number_of_sides() -> None:
     assert 0 < low < high < 1
 
 
-def test_deviation_over_runs_has_n_less_1_below() -> None:
+def test_deviation_over_runs_has_n_minus_1_in_the_denominator() -> None:
     found = repeated([0.5, 0.7])
     assert found["seeds"] == 2
     assert found["mean"] == pytest.approx(0.6)

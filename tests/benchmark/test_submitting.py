@@ -1,4 +1,4 @@
-"""cards/SUBMITTING.md: its learners learn, and its five commands lead from a learner to a pull request."""
+"""cards/SUBMITTING.md: its learners and its five commands, run as a reader would run them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def write_files(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def part_of_nmnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An archive of random recordings, enough for the 5-way 1-shot protocol, that passes for a part of N-MNIST."""
+    """An archive of random recordings, taken for a subset of N-MNIST; enough for 5-way 1-shot."""
     folder = tmp_path_factory.mktemp("part")
     raw = write_nmnist(folder / "raw", train=2, test=36)
     return build_archive(
@@ -49,7 +49,7 @@ def part_of_nmnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The simulated archive; its train recordings, which nothing here reads, are few."""
+    """The simulated archive, with few train recordings, because no test here reads them."""
     from metaevents.simulation.writers import write_nmnist as simulate
 
     folder = tmp_path_factory.mktemp("simulated")
@@ -60,7 +60,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def repository(folder: Path, archive: Path) -> Path:
-    """A clone of a fork as a submitter has it: git, cards/entries, the learner, and the archive where `build` puts it."""
+    """A submitter's clone of a fork: git, cards/entries, the learner, and the archive in data/."""
     if not shutil.which("git"):
         pytest.skip("git is not installed")
     clone = folder / "clone"
@@ -81,7 +81,7 @@ def repository(folder: Path, archive: Path) -> Path:
 
 
 def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command as a reader would type it, with `metaevents` of this interpreter first on the path."""
+    """Run a shell command, with the `metaevents` of this interpreter first on the path."""
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -100,7 +100,7 @@ def test_there_are_five_commands() -> None:
     assert sorted(STEPS) == [1, 2, 3, 4, 5]
 
 
-def test_five_commands_lead_from_a_learner_to_a_branch_on_the_fork(
+def test_the_five_commands_lead_from_a_learner_to_a_branch_on_the_fork(
     tmp_path: Path, part_of_nmnist: Path
 ) -> None:
     clone = repository(tmp_path, part_of_nmnist)
@@ -127,7 +127,7 @@ def test_five_commands_lead_from_a_learner_to_a_branch_on_the_fork(
     assert run(f"{STEPS[4].strip()} --check", clone).returncode == 0
 
 
-def test_on_simulated_recordings_all_runs_but_the_leaderboard_refuses(
+def test_on_simulated_recordings_everything_runs_except_the_leaderboard(
     tmp_path: Path, simulated: Path
 ) -> None:
     clone = repository(tmp_path, simulated)

@@ -1,19 +1,18 @@
-"""The floors: each is what it says, sees nothing that it should not, and runs through to an entry."""
+"""Trivial baselines: each computes what it says and sees nothing that it should not."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from support.command_line import run
 
 import metaevents as me
-from metaevents.benchmark import score, trivial, trivial_report
+from metaevents.benchmark import trivial
 from metaevents.benchmark.report import Report
 from metaevents.errors import UsageError
 
@@ -27,7 +26,7 @@ def evaluate(
 @pytest.fixture(scope="module")
 def recognizer(digits: me.DoubleNMNIST) -> trivial.ComponentRecognizer:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trivial, "_STEPS", 150)  # the archive's digits are easy
+        patch.setattr(trivial, "_TRAIN_STEPS", 150)  # the archive's digits are easy
         return trivial.ComponentRecognizer(digits)
 
 
@@ -73,7 +72,7 @@ def test_logistic_regression_learns_the_support(digits: me.DoubleNMNIST) -> None
     np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1)
 
 
-def test_logistic_regression_has_a_column_a_class_for_two_ways(digits: me.DoubleNMNIST) -> None:
+def test_logistic_regression_has_one_column_per_class_for_two_ways(digits: me.DoubleNMNIST) -> None:
     ep = me.EpisodeLoader(digits, 2, 1, 3, episodes=1, representation="sum")[0].numpy()
     assert trivial.LogisticRegression().adapt(ep["support_x"], ep["support_y"], 2)(
         ep["query_x"]
@@ -81,7 +80,7 @@ def test_logistic_regression_has_a_column_a_class_for_two_ways(digits: me.Double
 
 
 @pytest.mark.parametrize("name", ["nearest-neighbour", "prototypes", "logistic-regression"])
-def test_floors_on_sums_beat_chance_inductively(digits: me.DoubleNMNIST, name: str) -> None:
+def test_baselines_on_sums_beat_chance_inductively(digits: me.DoubleNMNIST, name: str) -> None:
     report = evaluate(trivial.TRIVIAL_BASELINES[name](digits), digits)
     assert report.accuracy > 0.4
     assert not report.transductive
@@ -89,7 +88,7 @@ def test_floors_on_sums_beat_chance_inductively(digits: me.DoubleNMNIST, name: s
     assert report.parameters == 0
 
 
-# --- the component recognizer -----------------------------------------------------------------------------------------------
+# --- the component recognizer -------------------------------------------------------------------
 
 
 def test_the_recognizer_recognizes_known_components(
@@ -111,7 +110,7 @@ def test_the_recognizer_reads_training_recordings_of_train_components_alone(
 ) -> None:
     read: set[int] = set()
     ds = me.DoubleNMNIST(digits_root, split="test", classes=classes, pairing=pairing)
-    monkeypatch.setattr(trivial, "_STEPS", 2)
+    monkeypatch.setattr(trivial, "_TRAIN_STEPS", 2)
     for name in ("stack_sums", "stack_frames", "sample_events"):
         original = getattr(ds, name)
 
@@ -132,7 +131,7 @@ def test_the_recognizer_reads_training_recordings_of_train_components_alone(
 def test_training_depends_on_its_seed_alone(
     digits: me.DoubleNMNIST, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trivial, "_STEPS", 10)
+    monkeypatch.setattr(trivial, "_TRAIN_STEPS", 10)
 
     def weights(seed: int) -> torch.Tensor:
         return torch.cat([p.flatten() for p in trivial.train_recognizer(digits, seed).parameters()])
@@ -144,14 +143,6 @@ def test_training_depends_on_its_seed_alone(
     torch.manual_seed(2)
     assert torch.equal(weights(0), first)
     assert not torch.equal(weights(1), first)
-
-
-def test_shifts_move_images_by_whole_cells() -> None:
-    x = torch.arange(1.0, 17).view(1, 1, 4, 4)
-    moved = trivial._shifted(x, down=1, right=-2)
-    assert moved.shape == x.shape
-    assert torch.equal(moved[0, 0, 1:, :2], x[0, 0, :3, 2:])
-    assert moved[0, 0, 0].sum() == moved[0, 0, :, 2:].sum() == 0
 
 
 def test_an_archive_without_training_recordings_is_refused(
@@ -174,7 +165,9 @@ def test_an_archive_without_training_recordings_is_refused(
 def test_on_real_recordings_known_components_are_recognized_and_novel_ones_are_not(
     sample_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trivial, "_STEPS", 200)  # a fifth of a full training is enough to tell
+    monkeypatch.setattr(
+        trivial, "_TRAIN_STEPS", 200
+    )  # a fifth of a full training is enough to tell
     accuracy = {}
     for classes in ("published", "novel-components"):
         ds = me.DoubleNMNIST(sample_root, split="test", classes=classes)
@@ -195,42 +188,8 @@ def test_on_real_recordings_the_published_pairing_flatters(sample_root: Path) ->
     assert accuracy["published"] > accuracy["all"] + 0.15
 
 
-# --- the path to a row --------------------------------------------------------------------------------------------------------
-
-
-def test_all_floors_run_into_entries_and_a_table(
-    digits_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        trivial_report, "TRIVIAL_BASELINES", {"prototypes": trivial.TRIVIAL_BASELINES["prototypes"]}
-    )
-    out = tmp_path / "entries"
-    text = tmp_path / "results" / "floors.md"
-    status = trivial_report.main(
-        ["--archive", str(digits_root / "double-nmnist.h5"), "--out", str(out), "--markdown", str(text),
-         "--protocol", "sample-5way-1shot"]
-    )  # fmt: skip
-    assert status == 0
-    entries = sorted(out.glob("*.json"))
-    assert len(entries) == len(list(out.glob("*.npz"))) == 4
-    for path in entries:
-        entry = json.loads(path.read_text("utf-8"))
-        assert entry["report"]["is_protocol"]
-        assert entry["report"]["learner"] == "floor:prototypes"
-        assert score(path.with_suffix(".npz"), digits_root).accuracy == entry["report"]["accuracy"]
-        assert entry["predictions"]["file"] == path.with_suffix(".npz").name
-        assert f"{100 * entry['report']['accuracy']:.1f} ±" in text.read_text("utf-8")
-    assert (
-        "python -m metaevents.benchmark.trivial_report --archive double-nmnist.h5"
-        in text.read_text("utf-8")
-    )
-
-
-def test_the_command_names_floors(digits_root: Path) -> None:
-    line = [sys.executable, "-m", "metaevents", "evaluate", "floor:nearest-neighbour", "--archive", str(digits_root),
-            "--protocol", "sample-5way-5shot", "--episodes", "3", "--json"]  # fmt: skip
-    run = subprocess.run(
-        line, capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[2]
-    )
-    assert run.returncode == 0, run.stderr
-    assert json.loads(run.stdout)["learner"] == "floor:nearest-neighbour"
+def test_the_command_names_them_floor(digits_root: Path) -> None:
+    done = run("evaluate", "floor:nearest-neighbour", "--archive", digits_root,
+               "--protocol", "sample-5way-5shot", "--episodes", 3, "--json")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["learner"] == "floor:nearest-neighbour"

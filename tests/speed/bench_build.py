@@ -1,11 +1,14 @@
-"""Building and opening archives: recordings a second, whether the rate falls as an archive grows, peak memory, opening time.
+"""Speed of building and opening archives: recordings per second, peak memory, opening time.
 
     python tests/speed/bench_build.py --source FOLDER [--jobs 2] [--counts 1000 7000 70000]
 
-FOLDER holds N-MNIST recordings in the official layout; larger sets are made of links to its files, under numbers of their own.
-The rate counts from the first batch that the readers hand over, so that starting processes and importing tonic are left out;
-the whole time is printed beside it. Every build is a process of its own; memory is the largest resident set of it and of its
-readers. tonic's own reader over the same files, in one process, is timed first.
+FOLDER holds N-MNIST recordings in the official layout. Larger sets consist of links to its files,
+each under a number of its own. Several counts show whether the rate falls as an archive grows.
+
+The rate counts from the first batch that the readers return, so that starting processes and
+importing tonic are left out; the whole time is printed beside it. Every build runs in a process of
+its own. Memory is the largest resident set of that process and of its readers. tonic's own reader
+over the same files, in one process, is timed first.
 """
 
 from __future__ import annotations
@@ -18,15 +21,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from metaevents import archive
+from metaevents.archive import Archive, writer
 from metaevents.building import build_archive
 from metaevents.sources import NMNIST
 
 
 def link_copies(source: Path, target: Path, count: int) -> None:
-    """`count` links to the recordings of `source`, in the official layout, each under a number of its own."""
+    """Make `count` links to the recordings of `source`, in the official layout."""
     paths = sorted(source.glob("T*/*/*.bin"))
     for number in range(count):
         path = paths[number % len(paths)]
@@ -36,21 +41,26 @@ def link_copies(source: Path, target: Path, count: int) -> None:
 
 
 def build_once(folder: Path, out: Path, jobs: int) -> dict[str, float]:
-    """Build in this process; seconds in all, recordings a second from the first batch on, peak memory in MiB."""
-    seen: list[tuple[float, int]] = []
-    read_all = archive._read_all
+    """Build in this process.
 
-    def watched(*args: object) -> object:
-        for batch in read_all(*args):  # type: ignore[arg-type]
-            seen.append((time.perf_counter(), len(batch.kept)))
+    Returns:
+        `seconds` of the whole build, `rate` in recordings per second from the first batch on, and
+        `mib`, the peak memory.
+    """
+    batches: list[tuple[float, int]] = []
+    read_all = writer._read_all
+
+    def timed_read_all(*args: Any) -> Iterator[Any]:
+        for batch in read_all(*args):
+            batches.append((time.perf_counter(), len(batch.kept)))
             yield batch
 
-    archive._read_all = watched  # type: ignore[assignment]
+    writer._read_all = timed_read_all
     source = NMNIST(folder)
     start = time.perf_counter()
     build_archive("double-nmnist", out, source, jobs=jobs)
     end = time.perf_counter()
-    first, skipped = seen[0]
+    first, skipped = batches[0]
     peak = max(
         resource.getrusage(who).ru_maxrss
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
@@ -63,6 +73,7 @@ def build_once(folder: Path, out: Path, jobs: int) -> dict[str, float]:
 
 
 def tonic_rate(folder: Path) -> float:
+    """Return how many recordings per second tonic's reader reads."""
     from tonic.datasets import NMNIST as TonicNMNIST
     from tonic.io import read_mnist_file
 
@@ -74,15 +85,17 @@ def tonic_rate(folder: Path) -> float:
 
 
 def open_ms(path: Path) -> float:
+    """Return the median time to open an archive, in milliseconds."""
     times = []
     for _ in range(20):
         start = time.perf_counter()
-        archive.Archive(path)
+        Archive(path)
         times.append(time.perf_counter() - start)
     return sorted(times)[10] * 1e3
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -94,30 +107,21 @@ def main() -> None:
     if args.one:
         print(json.dumps(build_once(*args.one, args.jobs)))
         return
-    tonic_rate(args.source)
+    tonic_rate(args.source)  # imports tonic and warms the disk cache
     print(f"tonic's reader alone, one process: {tonic_rate(args.source):,.0f} recordings/s")
     with tempfile.TemporaryDirectory() as folder:
         for count in args.counts:
             copies, out = Path(folder) / f"copies-{count}", Path(folder) / f"{count}.h5"
             link_copies(args.source, copies, count)
-            command = [
-                sys.executable,
-                __file__,
-                "--source",
-                args.source,
-                "--jobs",
-                str(args.jobs),
-                "--one",
-                copies,
-                out,
-            ]
-            told = json.loads(
-                subprocess.run(command, capture_output=True, text=True, check=True).stdout
-            )
-            size = out.stat().st_size / int(archive.Archive(out).attributes["events"])
+            command = [sys.executable, __file__, "--source", args.source]
+            command += ["--jobs", str(args.jobs), "--one", copies, out]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            result = json.loads(done.stdout)
+            size = out.stat().st_size / int(Archive(out).attributes["events"])
             print(
-                f"{count:>7,} recordings, {args.jobs} jobs: {told['rate']:,.0f} recordings/s, {told['seconds']:.1f} s in all, "
-                f"{told['mib']:.0f} MiB at most, {size:.2f} bytes an event, opens in {open_ms(out):.1f} ms"
+                f"{count:>7,} recordings, {args.jobs} jobs: {result['rate']:,.0f} recordings/s, "
+                f"{result['seconds']:.1f} s in all, {result['mib']:.0f} MiB at most, "
+                f"{size:.2f} bytes per event, opens in {open_ms(out):.1f} ms"
             )
 
 

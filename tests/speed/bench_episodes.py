@@ -1,15 +1,18 @@
-"""Episodes a second: EpisodeLoader against tonic used directly, and against a fresh torch.zeros of the same shape.
+"""Episodes per second: EpisodeLoader against tonic used directly, and against torch.zeros.
 
     python tests/speed/bench_episodes.py --source FOLDER [--rounds 30]
 
-FOLDER holds N-MNIST recordings in the official layout (all of them, or a sample). One thread, one process, 5-way 1-shot with 10
-queries: 55 samples of [100, 2, 16, 32] float32. Three ways to the same tensors take turns, so that a machine whose speed drifts
-slows all alike; medians and the medians of the ratios round by round are printed. The recordings of an episode are drawn by our
-sampler for both, since the peer is a reader and has none; both results are compared once, element by element.
+FOLDER holds N-MNIST recordings in the official layout (all of them, or a sample). One thread, one
+process, 5-way 1-shot with 10 queries per class: 55 samples of [100, 2, 16, 32] float32. Three ways
+to tensors of that shape take turns, so that a machine whose speed drifts slows all of them. Printed
+are medians, and medians of the ratios per round. The recordings of an episode are drawn by
+metaevents' sampler for both, because tonic has none. Both results are compared once, element by
+element.
 
-What memory costs depends on what becomes of the results before, so ours and torch.zeros are timed in three states: "let go" (a
-result is freed before the next one is made), "held" (it is freed after, as a for loop does) and "kept" (all results of a group
-are kept, so that every one needs memory that is new to the process).
+The cost of memory depends on what happens to earlier results, so the loader and torch.zeros are
+timed in three states: "let go" (a result is freed before the next one is made), "held" (it is freed
+after the next one is made, as in a for loop) and "kept" (all results of a group are kept, so every
+one needs memory that is new to the process).
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from metaevents.sources import NMNIST
 
 
 class TonicPeer:
-    """Reads both files of a sample with tonic, windows, crops and joins the events, and lets ToFrame count them."""
+    """The same samples by tonic: both files are read, cut and joined, and ToFrame counts."""
 
     def __init__(self, source: NMNIST, ids: list[str]) -> None:
         from tonic.datasets import NMNIST as TonicNMNIST
@@ -71,7 +74,7 @@ STATES = {"let go": 64, "held": 64, "kept": 16}  # results timed at a time
 
 
 def timed(make: Callable[[int], Any], state: str, indices: range) -> float:
-    """Seconds a result."""
+    """Return the seconds per result."""
     kept: list[Any] = []
     start = time.perf_counter()
     if state == "let go":
@@ -87,6 +90,7 @@ def timed(make: Callable[[int], Any], state: str, indices: range) -> float:
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -94,7 +98,10 @@ def main() -> None:
         "--source", required=True, type=Path, help="N-MNIST recordings, official layout"
     )
     parser.add_argument(
-        "--rounds", type=int, default=30, help="each times 144 episodes of ours and one of the peer"
+        "--rounds",
+        type=int,
+        default=30,
+        help="each times 144 episodes of the loader and one of tonic",
     )
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -105,19 +112,19 @@ def main() -> None:
         loader = me.EpisodeLoader(dataset, ways=5, shots=1, queries=10, episodes=10**6)
         peer = TonicPeer(source, dataset.archive.ids)
         first = loader[0]
-        for ours, theirs in zip(
+        for by_loader, by_tonic in zip(
             (first.support_x, first.query_x), peer.episode(loader.draw(0)), strict=True
         ):
-            if not torch.equal(ours, theirs):
-                raise SystemExit("the peer's tensors differ from ours: nothing is compared")
+            if not torch.equal(by_loader, by_tonic):
+                raise SystemExit("tonic's tensors differ from the loader's: nothing is timed")
         shape = (55, *dataset.frame_shape)
         times: dict[str, list[float]] = {"tonic": []}
         index = 0
         for _ in range(args.rounds):
             for state, group in STATES.items():
-                # Whole groups are timed, so that what is done once for several episodes counts for each.
+                # Whole groups are timed, because episodes are drawn several at a time.
                 for name, make in (
-                    ("ours", loader.__getitem__),
+                    ("loader", loader.__getitem__),
                     ("zeros", lambda _: torch.zeros(shape)),
                 ):
                     times.setdefault(f"{name}, {state}", []).append(
@@ -129,19 +136,22 @@ def main() -> None:
             times["tonic"].append(time.perf_counter() - start)
 
     def row(name: str) -> str:
-        return f"{name:<16} {median(times[name]) * 1e3:9.2f} ms {1 / median(times[name]):9.1f} episodes/s"
+        seconds = median(times[name])
+        return f"{name:<16} {seconds * 1e3:9.2f} ms {1 / seconds:9.1f} episodes/s"
 
     print(
-        f"N-MNIST recordings: {len(dataset.archive)} ({dataset.archive.source}); {torch.__version__=!s}; one thread"
+        f"N-MNIST recordings: {len(dataset.archive)} ({dataset.archive.source}); "
+        f"{torch.__version__=!s}; one thread"
     )
     for name in times:
         print(row(name))
     for state in STATES:
-        ours, zeros = times[f"ours, {state}"], times[f"zeros, {state}"]
-        faster = median(a / b for a, b in zip(times["tonic"], ours, strict=True))
-        slower = median(a / b for a, b in zip(ours, zeros, strict=True))
+        by_loader, zeros = times[f"loader, {state}"], times[f"zeros, {state}"]
+        faster = median(a / b for a, b in zip(times["tonic"], by_loader, strict=True))
+        slower = median(a / b for a, b in zip(by_loader, zeros, strict=True))
         print(
-            f"{state:<7} {faster:5.1f} times as fast as tonic, {slower:.2f} times the time of torch.zeros"
+            f"{state:<7} {faster:5.1f} times as fast as tonic, "
+            f"{slower:.2f} times the time of torch.zeros"
         )
 
 

@@ -1,19 +1,24 @@
-"""How much faster a second-order MAML step of the spiking network is than the equations run one time step at a time.
+"""Speed of a second-order MAML step of the spiking network, beside a step-by-step implementation.
 
-    python tests/speed/bench_maml_step.py [--pooling max] [--repetitions 7] [--threads 2] [--device cpu] [--json]
+    python tests/speed/bench_maml_step.py [--pooling max] [--repetitions 7] [--threads 2]
+                                          [--device cpu] [--dense] [--operations] [--json]
 
-One outer step, 5-way 1-shot with 10 queries a class, T = 100 of which 70 burn in, frames of 2 x 16 x 32, float32. The peer
-below is the network as the paper writes it: a module a layer that keeps its state, all layers one time step after the
-other, autograd with create_graph for the inner step. Both run the same weights on the same episode and their gradients are
-compared. Repetitions interleave, so that a busy machine slows both; the ratio is the median of the pairs' ratios.
-Peak memory is that of a fresh process that takes a few steps of one kind (the libraries' own share is printed too); on a GPU
-it is what torch's allocator gave out at most.
+It times one outer step: 5-way 1-shot with 10 queries per class, T = 100 of which 70 are burn-in,
+frames of 2 x 16 x 32, float32. The peer is the network as the paper writes it: one module per layer
+that keeps its state, all layers one time step after another, and autograd with create_graph for the
+inner step. Both use the same weights and the same episode, and their gradients are compared.
+Repetitions alternate, so that other load slows both; the ratio is the median of the pairs' ratios.
 
-The episode: N-MNIST recordings where METAEVENTS_NMNIST_SAMPLE names a folder of them, else random events with a digit's
-extent and rate. `--dense` draws spikes everywhere instead and moves the biases up, so that no layer ever rests.
+Peak memory is that of a fresh process that takes a few steps with one implementation. The libraries
+alone are measured too. On a GPU it is the peak of torch's allocator.
 
-`--operations` times nothing: it counts what each would launch on a GPU, where a step of either is mostly launches. Both run on
-torch's "meta" device, which has shapes and no values; views and allocations are not counted, a recurrence's kernel is one.
+The episode consists of N-MNIST recordings if METAEVENTS_NMNIST_SAMPLE names a folder of them, else
+of random events with the extent and the rate of a digit. `--dense` makes random events everywhere
+and raises the biases, so that no layer is ever at rest.
+
+`--operations` measures no time. It counts the operations that each implementation would launch on a
+GPU, where launches take most of a step. Both run on torch's "meta" device, which has shapes and no
+values. Views and allocations are not counted; a recurrence counts as one kernel.
 """
 
 from __future__ import annotations
@@ -36,7 +41,7 @@ from torch.nn.functional import avg_pool2d, cross_entropy, max_pool2d
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from baselines.init import lsuv_init
-from baselines.maml import MAML, MAMLConfig
+from baselines.maml import MAML, MAMLConfig, TaskBatch
 from baselines.networks import SpikingConfig, SpikingNet
 from baselines.snn import autograd, recurrence
 
@@ -45,6 +50,8 @@ Gradients = list[Tensor]
 
 
 class Spike(torch.autograd.Function):
+    """Threshold with the fast sigmoid's slope as its derivative."""
+
     @staticmethod
     def forward(ctx, u):
         ctx.save_for_backward(u)
@@ -57,16 +64,15 @@ class Spike(torch.autograd.Function):
 
 
 class StatefulLayer(nn.Module):
-    """A spiking layer that remembers Q, P, R and S from one time step to the next."""
+    """A spiking layer that keeps Q, P, R and S between time steps."""
 
     def __init__(self, connection: nn.Module, gain: float = 1.0) -> None:
         super().__init__()
         self.connection = connection
         self.gain = gain
         for name, decay in (("a", 0.95), ("b", 0.90), ("c", 0.65)):
-            self.register_buffer(
-                name, torch.tensor(decay, dtype=torch.float64)
-            )  # arithmetic is that of the spikes
+            # A scalar tensor does not change the dtype of the arithmetic.
+            self.register_buffer(name, torch.tensor(decay, dtype=torch.float64))
         self.state: tuple[Tensor, ...] | None = None
 
     def forward(self, spikes: Tensor, parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -85,7 +91,7 @@ class StatefulLayer(nn.Module):
 
 
 class StepByStep(nn.Module):
-    """The spiking stack, all layers one time step after the other."""
+    """The spiking network, all layers one time step after another."""
 
     def __init__(self, pooling: str, ways: int = 5) -> None:
         super().__init__()
@@ -101,10 +107,12 @@ class StepByStep(nn.Module):
 
     def step(self, spikes: Tensor, parameters: dict[str, Tensor]) -> Tensor:
         for i, layer in enumerate(self.layers):
-            own = {name: parameters[f"layers.{i}.connection.{name}"] for name in ("weight", "bias")}
+            weights = {
+                name: parameters[f"layers.{i}.connection.{name}"] for name in ("weight", "bias")
+            }
             if i == len(self.layers) - 1:
-                return layer(spikes.flatten(1), own)[1]
-            _, u = layer(spikes, own)
+                return layer(spikes.flatten(1), weights)[1]
+            _, u = layer(spikes, weights)
             spikes = Spike.apply(self.pool(u, 2))
         raise AssertionError
 
@@ -129,26 +137,29 @@ def peer_step(net: StepByStep, sx: Tensor, sy: Tensor, qx: Tensor, qy: Tensor) -
     return [p.grad for p in net.parameters()]
 
 
-def our_step(maml: MAML, *episode: Tensor) -> Gradients:
+def baselines_step(maml: MAML, *episode: Tensor) -> Gradients:
     maml.zero_grad()
-    maml.accumulate(*(each.unsqueeze(0) for each in episode))
+    maml.accumulate(TaskBatch(*(each.unsqueeze(0) for each in episode)))
     return [p.grad for p in maml.net.parameters()]
 
 
 def load_peer(peer: StepByStep, net: SpikingNet) -> None:
-    """Give the peer the network's weights, in its own order of features."""
+    """Copy the weights of a network to the peer."""
     with torch.no_grad():
-        for theirs, ours in zip(peer.parameters(), net.parameters(), strict=True):
-            theirs.copy_(as_peer(ours))
+        for target, source in zip(peer.parameters(), net.parameters(), strict=True):
+            target.copy_(as_peer(source))
 
 
 def as_peer(value: Tensor) -> Tensor:
-    """A head weight with features (H, W, C) as one with (C, H, W); anything else as it is."""
+    """Return a head weight with the peer's order of features, (C, H, W); others unchanged."""
     return value.view(-1, 2, 4, 128).permute(0, 3, 1, 2).flatten(1) if value.dim() == 2 else value
 
 
 def random_episode(dense: bool, queries: int = 10, ways: int = 5) -> tuple[Tensor, ...]:
-    """Events of a rate and an extent that grow and wander as those of a digit in a saccade do: about 3,000 a sample."""
+    """Return random events like those of digits in a saccade, about 3,000 per sample.
+
+    The rate grows during the first 40 ms; each class has its events at another place.
+    """
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:16, :16]
     time_course = np.ones(100) if dense else np.minimum(np.arange(100) / 40, 1)
@@ -173,6 +184,7 @@ def random_episode(dense: bool, queries: int = 10, ways: int = 5) -> tuple[Tenso
 
 
 def recorded_episode(folder: Path, queries: int = 10, ways: int = 5) -> tuple[Tensor, ...]:
+    """Return an episode of N-MNIST recordings in a folder."""
     rng = np.random.default_rng(0)
 
     def side(path: Path) -> np.ndarray:
@@ -209,6 +221,7 @@ def recorded_episode(folder: Path, queries: int = 10, ways: int = 5) -> tuple[Te
 def prepare(
     pooling: str, dense: bool, device: str, dtype: torch.dtype = torch.float32
 ) -> tuple[Callable[[], Gradients], Callable[[], Gradients]]:
+    """Return an outer step of the baselines and of the peer, on the same weights and episode."""
     folder = os.environ.get("METAEVENTS_NMNIST_SAMPLE")
     episode = recorded_episode(Path(folder)) if folder and not dense else random_episode(dense)
     net = SpikingNet(SpikingConfig(pooling=pooling))
@@ -223,14 +236,14 @@ def prepare(
     episode = tuple(
         each.to(device, dtype if each.is_floating_point() else None) for each in episode
     )
-    return lambda: our_step(maml, *episode), lambda: peer_step(peer, *episode)
+    return lambda: baselines_step(maml, *episode), lambda: peer_step(peer, *episode)
 
 
 class Launches(TorchDispatchMode):
     """Counts operations that compute something."""
 
-    NOTHING_TO_DO = ("view", "permute", "select", "slice", "transpose", "unbind", "expand", "unsqueeze", "squeeze", "split",
-                     "detach", "alias", "empty", "as_strided", "::t")  # fmt: skip
+    FREE = ("view", "permute", "select", "slice", "transpose", "unbind", "expand", "unsqueeze",
+            "squeeze", "split", "detach", "alias", "empty", "as_strided", "::t")  # fmt: skip
 
     def __init__(self) -> None:
         super().__init__()
@@ -239,39 +252,41 @@ class Launches(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.name().split(".")[0]
         self.count += not any(
-            word in name if word[0] != ":" else name.endswith(word) for word in self.NOTHING_TO_DO
+            word in name if word[0] != ":" else name.endswith(word) for word in self.FREE
         )
         return func(*args, **(kwargs or {}))
 
 
 class Kernels:
-    """The recurrences as GPU kernels, as far as launches go."""
+    """The recurrences, each counted as one GPU kernel."""
 
     def __init__(self) -> None:
         self.count = 0
 
     def __getattr__(self, name: str) -> Callable[..., Tensor | tuple[Tensor, ...]]:
-        def launched(*arguments):
+        def launch(*arguments):
             self.count += 1
             with _disable_current_modes():
                 return getattr(recurrence, name)(*arguments)
 
-        return launched
+        return launch
 
 
 def launches(pooling: str, dense: bool) -> dict[str, int]:
+    """Count the operations of a step of each implementation."""
     kernels, counts = Kernels(), {}
-    autograd._recurrence = lambda *_: kernels
-    torch.is_autocast_enabled = lambda *_: False  # which a device without values does not answer
-    for name, step in zip(("ours", "peer"), prepare(pooling, dense, "meta"), strict=True):
+    autograd.recurrence_for = lambda *_: kernels
+    torch.is_autocast_enabled = lambda *_: False  # it raises for the meta device
+    for name, step in zip(("baselines", "peer"), prepare(pooling, dense, "meta"), strict=True):
         kernels.count = 0
-        with Launches() as seen:
+        with Launches() as operations:
             step()
-        counts[f"{name}_launches"] = seen.count + kernels.count
+        counts[f"{name}_launches"] = operations.count + kernels.count
     return counts
 
 
 def peak_megabytes(kind: str, arguments: argparse.Namespace) -> float:
+    """Return the peak memory of a fresh process that runs one implementation, in MB."""
     shared = [
         "--pooling",
         arguments.pooling,
@@ -285,10 +300,11 @@ def peak_megabytes(kind: str, arguments: argparse.Namespace) -> float:
 
 
 def peak_of_this_process(device: str) -> float:
+    """Return the peak memory of this process (or of torch on its GPU), in MB."""
     if device != "cpu":
         return torch.cuda.max_memory_allocated() / 1e6
     status = Path("/proc/self/status")
-    if status.exists():  # where there is none: ru_maxrss, which begins with what the parent had
+    if status.exists():  # preferred to ru_maxrss, which starts at the parent's peak
         lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
         return int(lines["VmHWM"].split()[0]) * 1024 / 1e6
     return (
@@ -299,6 +315,7 @@ def peak_of_this_process(device: str) -> float:
 
 
 def seconds(step: Callable[[], Gradients], device: str) -> float:
+    """Return the wall time of a step."""
     start = time.perf_counter()
     step()
     if device != "cpu":
@@ -311,53 +328,57 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pooling", choices=["max", "average"], default="max")
-    parser.add_argument("--repetitions", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repetitions", type=int, default=7, help="steps to time (default: 7)")
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--dense", action="store_true")
-    parser.add_argument("--operations", action="store_true")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--peak", choices=["libraries", "peer", "ours"], help=argparse.SUPPRESS)
+    parser.add_argument("--dense", action="store_true", help="events everywhere, no layer at rest")
+    parser.add_argument("--operations", action="store_true", help="count operations instead")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument(
+        "--peak", choices=["libraries", "peer", "baselines"], help=argparse.SUPPRESS
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     if arguments.operations:
         show(launches(arguments.pooling, arguments.dense), arguments.json)
         return
-    ours, peer = prepare(arguments.pooling, arguments.dense, arguments.device)
+    baselines, peer = prepare(arguments.pooling, arguments.dense, arguments.device)
     if arguments.peak:
         for _ in range({"libraries": 0}.get(arguments.peak, 3)):
-            (ours if arguments.peak == "ours" else peer)()
+            (baselines if arguments.peak == "baselines" else peer)()
         print(peak_of_this_process(arguments.device))
         return
-    # In float64: in float32 a neuron at its threshold may fire in the one and not in the other, and then much else follows.
+    # In float64: in float32 a neuron near its threshold may fire in one implementation and not in
+    # the other, which changes all that follows.
     exact = prepare(arguments.pooling, arguments.dense, arguments.device, torch.float64)
     pairs = zip(*(step() for step in exact), strict=True)
     difference = max(((as_peer(a) - b).abs().max() / b.abs().max()).item() for a, b in pairs)
-    times: dict[str, list[float]] = {"ours": [], "peer": []}
+    times: dict[str, list[float]] = {"baselines": [], "peer": []}
     for _ in range(arguments.repetitions):
-        for name, step in (("ours", ours), ("peer", peer)):
+        for name, step in (("baselines", baselines), ("peer", peer)):
             times[name].append(seconds(step, arguments.device))
-    ratios = [b / a for a, b in zip(times["ours"], times["peer"], strict=True)]
+    ratios = [b / a for a, b in zip(times["baselines"], times["peer"], strict=True)]
     report = {
         "pooling": arguments.pooling,
         "dense": arguments.dense,
         "device": arguments.device,
         "threads": arguments.threads,
-        "ours_s": statistics.median(times["ours"]),
+        "baselines_s": statistics.median(times["baselines"]),
         "peer_s": statistics.median(times["peer"]),
         "ratio": statistics.median(ratios),
         "ratios": sorted(ratios),
         "largest_relative_difference_in_float64": difference,
         **{
             f"{kind}_peak_mb": peak_megabytes(kind, arguments)
-            for kind in ("libraries", "ours", "peer")
+            for kind in ("libraries", "baselines", "peer")
         },
     }
     show(report, arguments.json)
 
 
 def show(report: dict[str, object], as_json: bool) -> None:
+    """Print the report."""
     if as_json:
         print(json.dumps(report))
         return

@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that misbehaves as it is told, and logs what it was asked and what it sent."""
+"""An HTTP server on loopback that misbehaves as requested and logs every request."""
 
 from __future__ import annotations
 
@@ -19,27 +19,28 @@ _DATE = formatdate(1_600_000_000, usegmt=True)
 
 @dataclass(frozen=True)
 class Answer:
-    """How one request is answered; by default as a good server does, with ranges and a strong ETag.
+    """How one request is answered. The default is correct, with ranges and a strong ETag.
 
     Attributes:
-        status: another status than 200 is sent at once, with `headers` and without the file.
-        headers: added to the server's own; an empty value leaves a header out.
-        body: sent in place of the file; its ETag differs too.
+        status: Any other status than 200 is sent with `headers` and without the file.
+        headers: Added to the server's own; an empty value removes a header.
+        body: Sent in place of the file, with an ETag of its own.
         ranges: False ignores Range.
-        heeds_if_range: False answers a Range whatever If-Range asks for.
-        weak: a weak ETag, which If-Range must not use.
-        announced: the Content-Length, in place of the true one.
-        chunked: no Content-Length, chunks instead.
-        cut_after: bytes of the body after which the connection is cut.
-        trickle: (bytes, seconds) sent and waited for, over and over.
-        hold_after, hold: after so many bytes of the body wait for the event.
+        respects_if_range: False answers a Range whatever If-Range asks for.
+        weak: Send a weak ETag, which If-Range must not use.
+        announced: Content-Length, in place of the true one.
+        chunked: Send chunks and no Content-Length.
+        cut_after: Bytes of the body after which the connection is closed.
+        trickle: (bytes, seconds): send so many bytes, wait so long, and repeat.
+        hold_after: Bytes of the body after which the server waits for `hold`.
+        hold: The event that it waits for.
     """
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
     ranges: bool = True
-    heeds_if_range: bool = True
+    respects_if_range: bool = True
     weak: bool = False
     announced: int | None = None
     chunked: bool = False
@@ -51,7 +52,7 @@ class Answer:
 
 @dataclass
 class Request:
-    """One entry of the log: what was asked, and what was sent so far."""
+    """One entry of the log: the request, the status and the bytes of the body sent so far."""
 
     path: str
     headers: Mapping[str, str]
@@ -60,14 +61,16 @@ class Request:
 
     @property
     def range(self) -> str | None:
+        """The Range header."""
         return self.headers.get("Range")
 
 
 class MisbehavingServer:
-    """Serves files from memory; each request for a file takes the next of its answers, then the good one for ever.
+    """Serves files from memory. Each request takes the file's next answer, then the correct one.
 
-    with MisbehavingServer() as server:
-        url = server.serve("Train.zip", body, Answer(cut_after=1000))
+    Example:
+        with MisbehavingServer() as server:
+            url = server.serve("Train.zip", body, Answer(cut_after=1000))
     """
 
     def __init__(self) -> None:
@@ -98,15 +101,16 @@ class MisbehavingServer:
 
     @property
     def url(self) -> str:
+        """URL of the server, without a slash at the end."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def serve(self, name: str, body: bytes, *answers: Answer) -> str:
-        """Publish a file at `/name`; returns its address."""
+        """Publish a file at `/name`; return its URL."""
         self._files[f"/{name}"] = (body, list(answers))
         return f"{self.url}/{name}"
 
-    def asked(self, name: str) -> list[Request]:
-        """The log's entries for one file."""
+    def requests(self, name: str) -> list[Request]:
+        """The log entries of one file."""
         return [request for request in self.log if request.path == f"/{name}"]
 
     def _take(self, request: Request) -> tuple[bytes, Answer]:
@@ -156,21 +160,21 @@ class MisbehavingServer:
                         len(body) if answer.announced is None else answer.announced
                     )
                 self._head(status, {**headers, **answer.headers})
-                with suppress(OSError):  # the client has gone
+                with suppress(OSError):  # the client has disconnected
                     self._body(request, answer, body)
 
             def _range(
                 self, request: Request, answer: Answer, size: int, etag: str
             ) -> tuple[int, int]:
-                asked = request.range
-                valid = not answer.heeds_if_range or request.headers.get("If-Range") in (
+                requested = request.range
+                valid = not answer.respects_if_range or request.headers.get("If-Range") in (
                     None,
                     etag,
                     _DATE,
                 )
-                if asked is None or not answer.ranges or not valid:
+                if requested is None or not answer.ranges or not valid:
                     return 200, 0
-                start = int(asked.removeprefix("bytes=").removesuffix("-"))
+                start = int(requested.removeprefix("bytes=").removesuffix("-"))
                 return (206, start) if start < size else (416, start)
 
             def _head(self, status: int, headers: Mapping[str, str]) -> None:
@@ -189,10 +193,10 @@ class MisbehavingServer:
                     if answer.hold is not None and request.sent < answer.hold_after:
                         end = min(end, answer.hold_after)
                     piece = body[request.sent : end]
+                    request.sent = end  # before the client can read it, and a test the log
                     self.wfile.write(
                         b"%x\r\n%b\r\n" % (len(piece), piece) if answer.chunked else piece
                     )
-                    request.sent = end
                     if answer.hold is not None and request.sent == answer.hold_after:
                         answer.hold.wait(60)
                     if pause and outer._closing.wait(pause):

@@ -1,4 +1,4 @@
-"""The learners that README and SUBMITTING.md show, each with its own imports as it stands there."""
+"""The learners shown in SUBMITTING.md, each with the imports that it has there."""
 # ruff: noqa: E402, F811
 
 # [numpy]
@@ -61,7 +61,7 @@ from torch import nn
 
 
 class Spiking(nn.Module):
-    """Leaky integrate-and-fire neurons over the 100 frames, from snntorch; the class is read from spike counts."""
+    """Leaky integrate-and-fire neurons of snntorch; nearest class mean of their spike counts."""
 
     representation = "frames"
 
@@ -95,7 +95,7 @@ from torch.nn.functional import cross_entropy
 
 
 class FromLearn2Learn:
-    """A model wrapped by learn2learn.algorithms.MAML; a clone of it takes a few inner steps in every episode."""
+    """A model in learn2learn.algorithms.MAML; a clone takes a few inner steps per episode."""
 
     representation = "sum"
 

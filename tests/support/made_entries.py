@@ -1,4 +1,4 @@
-"""Entries with made-up scores, whole enough to pass every check that needs no archive."""
+"""Entries with invented scores that pass every check that needs no archive."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from metaevents._version import __version__
 from metaevents.benchmark import statistics
 from metaevents.benchmark.predictions import Predictions
 from metaevents.benchmark.protocols import Protocol, protocols
+from metaevents.benchmark.validation import read_entry
+from metaevents.errors import UsageError
 from metaevents.specs import class_name, get_spec
 
 SOURCES = {"double-nmnist": ("n-mnist", 70_000), "double-asl-dvs": ("asl-dvs", 100_800)}
+"""Dataset -> source and number of the recordings of its full archive."""
+
+VERIFIED = {"by": "Hanna Other", "how": "reran the released weights", "date": "2026-01-12"}
 
 
 def find_protocol(
@@ -24,9 +30,10 @@ def find_protocol(
     pairing: str = "all",
     classes: str = "published",
 ) -> Protocol:
+    """Return the registered protocol with these settings."""
     wanted = (name, dataset, pairing, classes)
-    (found,) = (p for p in protocols() if (p.name, p.dataset, p.pairing, p.classes) == wanted)
-    return found
+    (protocol,) = (p for p in protocols() if (p.name, p.dataset, p.pairing, p.classes) == wanted)
+    return protocol
 
 
 def write_entry(
@@ -40,9 +47,9 @@ def write_entry(
     seed: int = 0,
     **report: Any,
 ) -> Path:
-    """An entry and its prediction file in a folder; `method` and `report` replace single fields.
+    """Write an entry and its prediction file; `method` and `report` replace single fields.
 
-    Episodes are as hard for one entry as for another, so that paired tests have something to find.
+    An episode is equally hard for all entries, so that their scores are correlated.
     """
     run = protocol or find_protocol()
     official, recordings = SOURCES[run.dataset]
@@ -72,7 +79,10 @@ def write_entry(
             "citation": "A. Example and G. Sample, Learning from few events, 2025",
             "code": "https://example.org/ada/few-events",
             "commit": "0123456789abcdef0123456789abcdef01234567",
-            "command": "metaevents evaluate few_events:learner --archive double-nmnist.h5 --protocol 5way-1shot",
+            "command": (
+                "metaevents evaluate few_events:learner --archive double-nmnist.h5 "
+                "--protocol 5way-1shot"
+            ),
             "other_data": "none",
             "hardware": "1 NVIDIA H100",
             "notes": None,
@@ -118,7 +128,7 @@ def write_entry(
 
 
 def change(path: Path, *steps: str | int, to: Any = None, drop: bool = False) -> Path:
-    """Set, or drop, one field of an entry on disk."""
+    """Set or drop one field of an entry on disk; `steps` is the path to the field."""
     document = json.loads(path.read_text("utf-8"))
     node = document
     for step in steps[:-1]:
@@ -129,3 +139,14 @@ def change(path: Path, *steps: str | int, to: Any = None, drop: bool = False) ->
         node[steps[-1]] = to
     path.write_text(json.dumps(document), "utf-8")
     return path
+
+
+def refusal(path: Path, *words: str) -> str:
+    """Return the error with which an entry is refused: one line with its path and `words`."""
+    with pytest.raises(UsageError) as caught:
+        read_entry(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in (str(path), *words):
+        assert word in message
+    return message

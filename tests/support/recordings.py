@@ -1,7 +1,8 @@
-"""Small recordings in the official file formats, for tests; contents are random but fixed by a seed."""
+"""Small recordings in the official file formats; their contents are random but fixed by a seed."""
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,13 @@ import numpy as np
 from metaevents.events import EVENT_DTYPE, Events
 
 LETTERS = "abcdefghiklmnopqrstuvwxy"
+
+LITTER = (
+    *(".DS_Store", "._a_0001.mat", "._00001.bin", ".nfs000000000000001", "Icon\r"),
+    *("Thumbs.db", "thumbs.db", "ehthumbs.db", "desktop.ini", "Desktop.ini"),
+    *("00001.bin:Zone.Identifier", "00001.bin@SynoEAStream"),
+)
+"""Files that operating systems and network storage leave in folders."""
 
 
 def random_events(
@@ -19,7 +27,10 @@ def random_events(
     duration: int = 300_000,
     start: int = 0,
 ) -> Events:
-    """`n` events sorted by time; the first one at `start`, some beyond the window of 100 ms where `duration` is longer."""
+    """Return `n` events sorted by time, the first one at `start` us.
+
+    With a `duration` above 100 ms, some lie beyond the window.
+    """
     rng = np.random.default_rng(seed)
     events = np.empty(n, EVENT_DTYPE)
     events["x"] = rng.integers(0, width, n)
@@ -31,7 +42,10 @@ def random_events(
 
 
 def nmnist_bytes(events: Events) -> bytes:
-    """Events as N-MNIST stores them: x, y, polarity bit and 23-bit timestamp, big-endian, 5 bytes an event."""
+    """Return events as N-MNIST stores them.
+
+    5 bytes per event: x, y, then polarity bit and 23-bit timestamp, big-endian.
+    """
     t = events["t"].astype(np.int64)
     columns = [
         events["x"],
@@ -46,7 +60,10 @@ def nmnist_bytes(events: Events) -> bytes:
 def write_nmnist(
     folder: Path, train: int = 12, test: int = 24, digits: str = "0123456789", n: int = 60
 ) -> Path:
-    """`train` and `test` recordings a digit in the official layout, numbered across digits as in the official set."""
+    """Write `train` and `test` recordings per digit in the official layout.
+
+    They are numbered across digits, as in the official data set.
+    """
     for part, count in (("Train", train), ("Test", test)):
         for place, digit in enumerate(digits):
             target = folder / part / digit
@@ -61,12 +78,12 @@ def write_nmnist(
 
 
 def hash_seed(*words: object) -> int:
-    import zlib
-
+    """Return a seed that depends on the words alone."""
     return zlib.crc32(repr(words).encode())
 
 
 def write_mat(path: Path, **columns: object) -> Path:
+    """Write a MATLAB file with one [N, 1] variable per column."""
     from scipy.io import savemat
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +92,7 @@ def write_mat(path: Path, **columns: object) -> Path:
 
 
 def asl_columns(events: Events) -> dict[str, np.ndarray]:
-    """The four MATLAB variables of upright events, flipped as the official files are."""
+    """Return the four MATLAB variables of upright events, flipped as in the official files."""
     return {
         "ts": events["t"].astype(np.int32),
         "x": (239 - events["x"]).astype(np.uint16),
@@ -85,7 +102,7 @@ def asl_columns(events: Events) -> dict[str, np.ndarray]:
 
 
 def write_asl_dvs(folder: Path, files: int = 10, letters: str = LETTERS, n: int = 40) -> Path:
-    """`files` recordings a letter in the official layout."""
+    """Write `files` recordings per letter in the official layout."""
     for letter in letters:
         for number in range(1, files + 1):
             events = random_events(hash_seed(letter, number), n, 240, 180, duration=120_000)

@@ -1,5 +1,8 @@
-"""The spiking network as the equations have it, one time step at a time, for tests to compare with; and a smooth stand-in
-for the threshold, so that gradients can be told from finite differences."""
+"""The spiking network transcribed from its equations, one time step at a time, as a reference.
+
+`SMOOTH` replaces the threshold by a smooth function, so that gradients can be compared with finite
+differences.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ Threshold = Callable[[Tensor], Tensor]
 
 
 def smooth_threshold(u: Tensor) -> Tensor:
+    """Return sigmoid(2 u)."""
     return torch.sigmoid(2 * u)
 
 
@@ -30,7 +34,7 @@ def _curvature(u: Tensor) -> Tensor:
 
 
 SMOOTH = Surrogate(lambda u, out: out.copy_(smooth_threshold(u)), _slope, _curvature)
-"""A threshold that is what its slope and curvature say: all gradients through it are true ones."""
+"""A smooth threshold whose slope and curvature are its true derivatives."""
 
 
 class _HardThreshold(torch.autograd.Function):
@@ -46,6 +50,7 @@ class _HardThreshold(torch.autograd.Function):
 
 
 hard_threshold: Threshold = _HardThreshold.apply
+"""The threshold at zero with the slope 1 / (10 |u| + 1)^2."""
 
 
 def network(
@@ -55,9 +60,18 @@ def network(
     threshold: Threshold = hard_threshold,
     burn_in_params: Params | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
-    """The stack on frames [n, T, P, H, W]: the output's membranes at the last step, and those of every layer, pooled, [n, ...].
+    """Run the network on frames.
 
-    With `burn_in_params` the burn-in runs under those, as in the published code.
+    Args:
+        config: The architecture; its neurons are those of the paper.
+        params: Parameters by name.
+        x: Frames [n, T, P, H, W].
+        threshold: The threshold and its gradient.
+        burn_in_params: Parameters of the burn-in, as in the published code; None takes `params`.
+
+    Returns:
+        The output membranes at the last step [n, ways], and the membranes of every layer at the
+        last step, pooled below the head.
     """
     a, b, c, w = 0.95, 0.90, 0.65, 1.0
     pool = {"max": max_pool2d, "average": avg_pool2d}[config.pooling]
@@ -75,9 +89,8 @@ def network(
             r = c * r_before - (1 - c) * w * s_before
             p = p if isinstance(p, Tensor) else torch.zeros_like(arriving)
             if name == "head":
-                u = (
-                    linear(p.permute(0, 2, 3, 1).flatten(1), weight, bias) + r
-                )  # its features are in the order H, W, C
+                # The features are in the order H, W, C.
+                u = linear(p.permute(0, 2, 3, 1).flatten(1), weight, bias) + r
                 membranes[name] = u
             else:
                 u = conv2d(p, weight, bias, padding=config.kernel // 2) + r

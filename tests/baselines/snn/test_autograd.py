@@ -1,4 +1,4 @@
-"""The kernels: gradients of both orders against finite differences, and under `vmap` against a loop."""
+"""The operations: derivatives against finite differences, and under `vmap` against a loop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def synapse_of(spikes: Tensor, current: Tensor, potential: Tensor) -> tuple[Tens
     return synapse(spikes, current, potential, 0.9, 0.95, 3.0)
 
 
-KERNELS: dict[str, tuple[Callable[..., Tensor | tuple[Tensor, ...]], list[tuple[int, ...]]]] = {
+OPERATIONS: dict[str, tuple[Callable[..., Tensor | tuple[Tensor, ...]], list[tuple[int, ...]]]] = {
     "spike": (lambda u: spike(u, SMOOTH), [(3, 4)]),
     "conv2d": (conv2d, [(2, 3, 4, 2), (3, 2, 3, 3), (3,)]),
     "conv2d without bias": (conv2d, [(2, 3, 4, 2), (3, 2, 5, 5)]),
@@ -45,23 +45,23 @@ KERNELS: dict[str, tuple[Callable[..., Tensor | tuple[Tensor, ...]], list[tuple[
 }
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", OPERATIONS)
 def test_first_and_second_derivatives_are_those_of_finite_differences(name: str) -> None:
-    kernel, shapes = KERNELS[name]
+    operation, shapes = OPERATIONS[name]
     inputs = [draw(*shape, seed=i) for i, shape in enumerate(shapes)]
-    assert gradcheck(kernel, inputs)
-    assert gradgradcheck(kernel, inputs)
+    assert gradcheck(operation, inputs)
+    assert gradgradcheck(operation, inputs)
 
 
 @pytest.mark.parametrize(
     ("name", "shared"),
-    [(name, False) for name in KERNELS]
-    + [(name, True) for name, (_, shapes) in KERNELS.items() if len(shapes) > 1],
+    [(name, False) for name in OPERATIONS]
+    + [(name, True) for name, (_, shapes) in OPERATIONS.items() if len(shapes) > 1],
 )
 def test_under_vmap_values_and_gradients_are_those_of_a_loop_over_tasks(
     name: str, shared: bool
 ) -> None:
-    kernel, shapes = KERNELS[name]
+    operation, shapes = OPERATIONS[name]
     inputs = [
         draw(*(shape if shared and i == 0 else (3, *shape)), seed=i)
         for i, shape in enumerate(shapes)
@@ -69,7 +69,7 @@ def test_under_vmap_values_and_gradients_are_those_of_a_loop_over_tasks(
 
     def looped(*inputs: Tensor) -> tuple[Tensor, ...]:
         tasks = [
-            as_tuple(kernel(*(x if shared and i == 0 else x[t] for i, x in enumerate(inputs))))
+            as_tuple(operation(*(x if shared and i == 0 else x[t] for i, x in enumerate(inputs))))
             for t in range(3)
         ]
         return tuple(torch.stack(each) for each in zip(*tasks, strict=True))
@@ -77,7 +77,8 @@ def test_under_vmap_values_and_gradients_are_those_of_a_loop_over_tasks(
     def mapped(*inputs: Tensor) -> tuple[Tensor, ...]:
         return as_tuple(
             vmap(
-                kernel, in_dims=tuple(None if shared and i == 0 else 0 for i in range(len(inputs)))
+                operation,
+                in_dims=tuple(None if shared and i == 0 else 0 for i in range(len(inputs))),
             )(*inputs)
         )
 
@@ -87,15 +88,15 @@ def test_under_vmap_values_and_gradients_are_those_of_a_loop_over_tasks(
         second = torch.autograd.grad(sum((each**2).sum() for each in first), inputs)  # type: ignore[arg-type]
         return [*out, *first, *second]
 
-    for ours, theirs in zip(two_gradients(mapped), two_gradients(looped), strict=True):
-        torch.testing.assert_close(ours, theirs)
+    for result, expected in zip(two_gradients(mapped), two_gradients(looped), strict=True):
+        torch.testing.assert_close(result, expected)
 
 
 def as_tuple(out: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return out if isinstance(out, tuple) else (out,)
 
 
-# --- the surrogate -------------------------------------------------------------------------------------------------
+# --- the surrogate -----------------------------------------------------------
 
 
 def test_a_spike_is_a_membrane_above_zero() -> None:
@@ -112,7 +113,7 @@ def test_the_surrogate_slope_is_one_over_the_square_of_ten_times_the_membrane_an
     torch.testing.assert_close(FAST_SIGMOID.curvature(u.detach()), curvature)
 
 
-# --- convolution and pooling ---------------------------------------------------------------------------------------
+# --- convolution and pooling -------------------------------------------------
 
 
 def test_a_convolution_with_channels_last_is_the_usual_one() -> None:
@@ -123,24 +124,22 @@ def test_a_convolution_with_channels_last_is_the_usual_one() -> None:
     torch.testing.assert_close(conv2d(x, weight, bias), expected)
 
 
-def test_feedback_stands_in_for_the_weight_on_the_way_down_alone() -> None:
+def test_feedback_replaces_the_weight_in_the_gradient_by_the_input_alone() -> None:
     x, weight, bias, feedback = (
         draw(2, 4, 4, 2),
         draw(3, 2, 3, 3, seed=1),
         draw(3, seed=2),
         draw(3, 2, 3, 3, seed=3),
     )
-    coming_down = draw(2, 4, 4, 3, seed=4).detach()
+    grad_y = draw(2, 4, 4, 3, seed=4).detach()
 
     def gradients(weight: Tensor, feedback: Tensor | None) -> tuple[Tensor, ...]:
-        return torch.autograd.grad(
-            conv2d(x, weight, bias, feedback), (x, weight, bias), coming_down
-        )
+        return torch.autograd.grad(conv2d(x, weight, bias, feedback), (x, weight, bias), grad_y)
 
-    by_x, by_weight, by_bias = gradients(weight, feedback)
+    grad_x, grad_weight, grad_bias = gradients(weight, feedback)
     torch.testing.assert_close(conv2d(x, weight, bias, feedback), conv2d(x, weight, bias))
-    torch.testing.assert_close(by_x, gradients(feedback, None)[0])
-    torch.testing.assert_close((by_weight, by_bias), gradients(weight, None)[1:])
+    torch.testing.assert_close(grad_x, gradients(feedback, None)[0])
+    torch.testing.assert_close((grad_weight, grad_bias), gradients(weight, None)[1:])
     assert torch.autograd.grad(
         conv2d(x, weight, bias, feedback).sum(), feedback, allow_unused=True
     ) == (None,)
@@ -157,7 +156,7 @@ def test_pooling_is_the_usual_one(
     )
 
 
-# --- sequences -----------------------------------------------------------------------------------------------------
+# --- sequences ---------------------------------------------------------------
 
 
 def test_refractory_membranes_follow_the_recursion() -> None:
@@ -169,7 +168,7 @@ def test_refractory_membranes_follow_the_recursion() -> None:
     torch.testing.assert_close(last, trace)
 
 
-def test_resting_ends_with_the_first_event_of_any_sample_and_needs_silent_neurons() -> None:
+def test_resting_ends_with_the_first_spike_of_any_sample_and_needs_silent_neurons() -> None:
     spikes = torch.zeros(6, 2, 3)
     spikes[3, 1, 0] = 1
     silent, active = torch.tensor([-1.0, 0.0]), torch.tensor([-1.0, 0.1])

@@ -1,4 +1,4 @@
-"""Convolution by spectra is convolution: values and gradients of both orders, by tasks, and through the whole network."""
+"""Convolution by spectra against direct convolution: values, gradients, tasks, whole networks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.func import vmap
 
 from baselines.init import lsuv_init
-from baselines.maml import MAML, MAMLConfig
+from baselines.maml import MAML, MAMLConfig, TaskBatch
 from baselines.networks import SpikingConfig, SpikingNet
 from baselines.snn import autograd, fft_conv
 
-FRAMES = [(4, 8), (8, 16), (7, 9), (5, 5)]  # one stage and two; odd sizes as well
+FRAMES = [(4, 8), (8, 16), (7, 9), (5, 5)]  # with one stage and two; odd sizes too
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -27,16 +27,17 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 def by_spectra(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, feedback: Tensor | None = None
 ) -> Tensor:
-    made = [
+    kernel, back = (
         None if each is None else fft_conv.spectrum(each, tuple(x.shape[1:3]))
         for each in (weight, feedback)
-    ]
-    return fft_conv.conv2d(x, made[0], weight.shape[-1], bias, made[1])
+    )
+    assert kernel is not None
+    return fft_conv.conv2d(x, kernel, weight.shape[-1], bias, back)
 
 
 @pytest.mark.parametrize("kernel", [3, 5])
 @pytest.mark.parametrize("frame", FRAMES)
-def test_values_and_gradients_of_both_orders_are_those_of_the_direct_way(
+def test_values_and_gradients_of_both_orders_are_those_of_direct_convolution(
     frame: tuple[int, int], kernel: int
 ) -> None:
     x, weight, bias = inputs = (
@@ -51,8 +52,8 @@ def test_values_and_gradients_of_both_orders_are_those_of_the_direct_way(
         second = torch.autograd.grad(sum((each**2).sum() for each in first), inputs)  # type: ignore[arg-type]
         return [out, *first, *second]
 
-    for ours, theirs in zip(all_of(by_spectra), all_of(autograd.conv2d), strict=True):
-        torch.testing.assert_close(ours, theirs)
+    for result, expected in zip(all_of(by_spectra), all_of(autograd.conv2d), strict=True):
+        torch.testing.assert_close(result, expected)
 
 
 def test_derivatives_are_those_of_finite_differences() -> None:
@@ -61,7 +62,7 @@ def test_derivatives_are_those_of_finite_differences() -> None:
     assert gradgradcheck(by_spectra, inputs)
 
 
-def test_a_gradient_that_nobody_differentiates_again_is_the_same() -> None:
+def test_a_gradient_without_a_graph_is_the_same() -> None:
     x, weight = inputs = draw(3, 4, 8, 6), draw(5, 6, 5, 5, seed=1)
     loss = (by_spectra(x, weight) ** 2).sum()
     for once, again in zip(
@@ -72,7 +73,7 @@ def test_a_gradient_that_nobody_differentiates_again_is_the_same() -> None:
         torch.testing.assert_close(once, again)
 
 
-def test_more_frames_than_are_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_frames_than_are_computed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     x, weight = inputs = draw(11, 4, 8, 6), draw(5, 6, 5, 5, seed=1)
 
     def gradients() -> list[Tensor]:
@@ -80,18 +81,18 @@ def test_more_frames_than_are_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> 
         return [out, *torch.autograd.grad((out**2).sum(), inputs)]
 
     at_once = gradients()
-    monkeypatch.setattr(fft_conv, "_AT_ONCE", 4)
+    monkeypatch.setattr(fft_conv, "_FRAMES_AT_A_TIME", 4)
     for parts, whole in zip(gradients(), at_once, strict=True):
         torch.testing.assert_close(parts, whole)
 
 
-def test_feedback_carries_the_gradient_in_the_weights_place() -> None:
+def test_feedback_replaces_the_weight_in_the_gradient_by_the_input() -> None:
     x, weight, feedback = draw(3, 8, 16, 4), draw(5, 4, 5, 5, seed=1), draw(5, 4, 5, 5, seed=2)
-    coming = torch.ones(3, 8, 16, 5, dtype=torch.float64)
-    ours = torch.autograd.grad(by_spectra(x, weight, None, feedback), (x, weight), coming)
-    theirs = torch.autograd.grad(autograd.conv2d(x, weight, None, feedback), (x, weight), coming)
-    torch.testing.assert_close(ours, theirs)
-    assert not torch.allclose(ours[0], torch.autograd.grad(by_spectra(x, weight), x, coming)[0])
+    grad_y = torch.ones(3, 8, 16, 5, dtype=torch.float64)
+    result = torch.autograd.grad(by_spectra(x, weight, None, feedback), (x, weight), grad_y)
+    expected = torch.autograd.grad(autograd.conv2d(x, weight, None, feedback), (x, weight), grad_y)
+    torch.testing.assert_close(result, expected)
+    assert not torch.allclose(result[0], torch.autograd.grad(by_spectra(x, weight), x, grad_y)[0])
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -106,15 +107,19 @@ def test_under_vmap_it_is_a_loop_over_tasks(shared: bool) -> None:
     looped = torch.stack(
         [by_spectra(x[task], weight if shared else weight[task]) for task in range(2)]
     )
-    for ours, theirs in zip(gradients(mapped), gradients(looped), strict=True):
-        torch.testing.assert_close(ours, theirs)
+    for result, expected in zip(gradients(mapped), gradients(looped), strict=True):
+        torch.testing.assert_close(result, expected)
 
 
 @pytest.mark.parametrize(
     ("frame", "shape", "expected"),
-    [((4, 8), (128, 64, 5, 5), True), ((16, 32), (64, 32, 5, 5), False), ((4, 8), (32, 2, 5, 5), False),
-     ((4, 8), (128, 64, 3, 3), False)],
-)  # fmt: skip
+    [
+        ((4, 8), (128, 64, 5, 5), True),
+        ((16, 32), (64, 32, 5, 5), False),
+        ((4, 8), (32, 2, 5, 5), False),
+        ((4, 8), (128, 64, 3, 3), False),
+    ],
+)
 def test_it_is_for_small_frames_many_channels_and_large_kernels(
     frame: tuple[int, int], shape: tuple[int, ...], expected: bool
 ) -> None:
@@ -143,14 +148,14 @@ def test_the_networks_meta_gradient_is_that_of_direct_convolutions(
     def gradients() -> list[Tensor]:
         maml = MAML(net, MAMLConfig(tasks_at_once=tasks_at_once))
         maml.zero_grad()
-        maml.accumulate(x[:, :2], y[:, :2], x[:, 2:], y[:, 2:])
+        maml.accumulate(TaskBatch(x[:, :2], y[:, :2], x[:, 2:], y[:, 2:]))
         return [
             parameter.grad.clone() for parameter in net.parameters() if parameter.grad is not None
         ]
 
-    ours = gradients()
+    by_spectrum = gradients()
     monkeypatch.setattr(fft_conv, "worthwhile", lambda *_: False)
     direct = gradients()
     assert max(float(each.abs().max()) for each in direct) > 1e-6
-    for a, b in zip(ours, direct, strict=True):
+    for a, b in zip(by_spectrum, direct, strict=True):
         torch.testing.assert_close(a, b)

@@ -1,4 +1,4 @@
-"""The neuron: its equations one step at a time, its time constants in milliseconds, and sequences that equal steps."""
+"""The neuron: its equations, its time constants, and sequences against single steps."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ def test_a_sequence_equals_its_steps_in_values_and_both_gradients(surrogate: obj
         second = torch.autograd.grad(sum((g**2).sum() for g in first), [*inputs, trace])  # type: ignore[arg-type]
         return [u, *state, *first, *second]
 
-    for ours, expected in zip(gradients(neuron_sequence), gradients(step_by_step), strict=True):
-        torch.testing.assert_close(ours, expected)
+    for result, expected in zip(gradients(neuron_sequence), gradients(step_by_step), strict=True):
+        torch.testing.assert_close(result, expected)
 
 
-def test_a_sequence_goes_on_where_its_state_was_left() -> None:
+def test_a_sequence_continues_from_its_state() -> None:
     connection, spikes, neuron = connection_of(draw(3, 4)), draw(11, 2, 4, seed=1), Neuron()
     whole, end = neuron_sequence(spikes, None, connection, neuron)
     first, state = neuron_sequence(spikes[:4], None, connection, neuron)
@@ -81,27 +81,27 @@ def test_a_sequence_goes_on_where_its_state_was_left() -> None:
     torch.testing.assert_close(state, end)
 
 
-def test_membranes_know_the_spikes_before_them_and_no_others() -> None:
+def test_membranes_depend_on_earlier_spikes_alone() -> None:
     spikes, steps = draw(6, 1, 2).requires_grad_(), 6
     u, _ = neuron_sequence(
         spikes, None, connection_of(draw(1, 2, seed=1)), Neuron(surrogate=SMOOTH)
     )
-    known = torch.stack(
+    dependence = torch.stack(
         [
             torch.autograd.grad(u[t].sum(), spikes, retain_graph=True)[0].abs().sum((1, 2))
             for t in range(6)
         ]
     )
-    assert torch.equal(known > 0, torch.ones(steps, steps).tril(-1) > 0)
+    assert torch.equal(dependence > 0, torch.ones(steps, steps).tril(-1) > 0)
 
 
-def test_membranes_ahead_are_the_steps_and_one_more_that_no_later_spike_can_change() -> None:
+def test_membranes_ahead_include_the_step_after_the_last_spikes() -> None:
     connection, spikes, neuron = connection_of(draw(3, 4)), draw(7, 2, 4, seed=1), Neuron()
     ahead = membranes_ahead(spikes[:6], None, connection, neuron)
     torch.testing.assert_close(ahead, neuron_sequence(spikes, None, connection, neuron)[0])
 
 
-# --- time constants ------------------------------------------------------------------------------------------------
+# --- time constants ----------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_time_constants_are_in_milliseconds(tau: str, milliseconds: float) -> No
 @pytest.mark.parametrize(
     ("state", "tau"), list(enumerate(["synapse_tau", "membrane_tau", "refractory_tau"]))
 )
-def test_a_state_left_alone_falls_to_one_over_e_within_its_time_constant(
+def test_a_state_without_input_decays_with_its_time_constant(
     state: int, tau: str, stretch: int
 ) -> None:
     neuron, steps = Neuron().stretched(stretch), 40

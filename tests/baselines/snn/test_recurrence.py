@@ -1,4 +1,4 @@
-"""The recursions as GPU kernels against the loops: on a GPU, or where there is none in Triton's interpreter."""
+"""The GPU kernels against the loops: on a GPU, or else in Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 import baselines.snn
 from baselines.init import lsuv_init
-from baselines.maml import MAML, MAMLConfig
+from baselines.maml import MAML, MAMLConfig, TaskBatch
 from baselines.networks import SpikingConfig, SpikingNet
 from baselines.snn import autograd, recurrence
 from baselines.snn.neurons import FAST_SIGMOID
@@ -42,7 +42,7 @@ def kernels() -> Iterator[Recurrence]:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """As on a GPU; Triton's interpreter takes no more."""
+    """As on a GPU; Triton's interpreter allows no more."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -54,7 +54,7 @@ def draw(*shape: int, dtype: torch.dtype, seed: int) -> Tensor:
 
 
 CALLS: dict[str, tuple[list[int], tuple[Any, ...]]] = {
-    # for each tensor the steps that it has beyond T, or -1 for a state; then the constants
+    # For each tensor the number of its steps beyond T, or -1 for a state; then the constants.
     "synapse": ([0, -1, -1], (0.9, 0.95, 3.0)),
     "synapse_adjoint": ([1, -1], (0.9, 0.95, 3.0)),
     "refractory": ([0, -1], (0.65, 0.8, FAST_SIGMOID)),
@@ -63,13 +63,13 @@ CALLS: dict[str, tuple[list[int], tuple[Any, ...]]] = {
 }
 
 
-def made(name: str, steps: int, shape: tuple[int, ...], dtype: torch.dtype) -> list[Tensor]:
+def arguments(name: str, steps: int, shape: tuple[int, ...], dtype: torch.dtype) -> list[Tensor]:
     extras, _ = CALLS[name]
     shapes = [shape if extra < 0 else (steps + extra, *shape) for extra in extras]
     return [draw(*each, dtype=dtype, seed=seed) for seed, each in enumerate(shapes)]
 
 
-def called(on: Recurrence, name: str, tensors: list[Tensor]) -> tuple[Tensor, ...]:
+def call(on: Recurrence, name: str, tensors: list[Tensor]) -> tuple[Tensor, ...]:
     out: tuple[Tensor, ...] = getattr(on, name)(
         *(each.clone() for each in tensors), *CALLS[name][1]
     )
@@ -83,28 +83,28 @@ def called(on: Recurrence, name: str, tensors: list[Tensor]) -> tuple[Tensor, ..
     ids=str,
 )
 @pytest.mark.parametrize("name", CALLS)
-def test_a_kernel_gives_what_the_loop_gives(
+def test_a_kernel_returns_what_the_loop_returns(
     kernels: Recurrence, name: str, steps: int, shape: tuple[int, ...], dtype: torch.dtype
 ) -> None:
-    tensors = made(name, steps, shape, dtype)
-    ours, theirs = called(kernels, name, tensors), called(LOOPS, name, tensors)
-    assert len(ours) == len(theirs)
-    for our, their in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(our, their)
+    tensors = arguments(name, steps, shape, dtype)
+    results, expected = call(kernels, name, tensors), call(LOOPS, name, tensors)
+    assert len(results) == len(expected)
+    for result, reference in zip(results, expected, strict=True):
+        torch.testing.assert_close(result, reference)
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_kernel_takes_sequences_that_are_views(kernels: Recurrence, name: str) -> None:
-    tensors = made(name, 6, (4, 70), torch.float64)
+def test_a_kernel_accepts_views(kernels: Recurrence, name: str) -> None:
+    tensors = arguments(name, 6, (4, 70), torch.float64)
     views = [each.movedim(0, -1).contiguous().movedim(-1, 0) for each in tensors]
     assert not any(each.is_contiguous() for each in views)
     out: tuple[Tensor, ...] = getattr(kernels, name)(*views, *CALLS[name][1])
-    for our, their in zip(out, called(LOOPS, name, tensors), strict=True):
-        torch.testing.assert_close(our, their)
+    for result, reference in zip(out, call(LOOPS, name, tensors), strict=True):
+        torch.testing.assert_close(result, reference)
 
 
-def test_refractory_membranes_take_the_memory_of_what_drove_them(kernels: Recurrence) -> None:
-    v, trace = made("refractory", 5, (300,), torch.float32)
+def test_refractory_membranes_overwrite_the_drive(kernels: Recurrence) -> None:
+    v, trace = arguments("refractory", 5, (300,), torch.float32)
     u, last = kernels.refractory(v, trace, 0.65, 0.8, FAST_SIGMOID)
     assert u.data_ptr() == v.data_ptr()
     assert last.data_ptr() != trace.data_ptr()
@@ -121,43 +121,46 @@ def test_second_order_meta_gradients_through_kernels_are_those_through_loops(
     y = torch.arange(9).remainder(3).expand(2, 9)
     net = SpikingNet(config).double()
     lsuv_init(net, x[0], generator=torch.Generator().manual_seed(1))
-    used = []
+    used: list[Recurrence] = []
 
     def gradients(chosen: Recurrence) -> list[Tensor]:
         def of(sequence: Tensor, surrogate: object = None) -> Recurrence:
             used.append(chosen)
             return chosen
 
-        monkeypatch.setattr(autograd, "_recurrence", of)
+        monkeypatch.setattr(autograd, "recurrence_for", of)
         maml = MAML(net, MAMLConfig(inner_lr=0.5, steps=2, tasks_at_once=tasks_at_once)).to(DEVICE)
         maml.zero_grad()
-        maml.accumulate(*(each.to(DEVICE) for each in (x[:, :3], y[:, :3], x[:, 3:], y[:, 3:])))
+        batch = TaskBatch(x[:, :3], y[:, :3], x[:, 3:], y[:, 3:])
+        maml.accumulate(TaskBatch(*(each.to(DEVICE) for each in batch)))
         return [
             parameter.grad.clone() for parameter in maml.parameters() if parameter.grad is not None
         ]
 
-    theirs, ours = gradients(LOOPS), gradients(kernels)
+    expected, results = gradients(LOOPS), gradients(kernels)
     assert kernels in used
-    assert len(ours) == len(list(net.parameters()))
-    assert all(float(each.abs().sum()) > 0 for each in theirs)
-    for our, their in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(our, their)
+    assert len(results) == len(list(net.parameters()))
+    assert all(float(each.abs().sum()) > 0 for each in expected)
+    for result, reference in zip(results, expected, strict=True):
+        torch.testing.assert_close(result, reference)
 
 
 COMPILED = """
 import sys, triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from baselines.snn import recurrence_triton as recurrence_gpu
+from baselines.snn import recurrence_triton
 
 for name in sys.argv[1:]:
-    kernel = getattr(recurrence_gpu, "_" + name)
-    for pointer, steps in (("*fp32", "i32"), ("*fp64", 1)):  # an argument of 1 is a constant to Triton
-        types = {argument: pointer for argument in kernel.arg_names} | {"neurons": "i32", "BLOCK": "constexpr"}
+    kernel = getattr(recurrence_triton, "_" + name)
+    # Triton makes an argument of 1 a constant.
+    for pointer, steps in (("*fp32", "i32"), ("*fp64", 1)):
+        types = {argument: pointer for argument in kernel.arg_names}
+        types |= {"neurons": "i32", "BLOCK": "constexpr"}
         types["steps"] = "constexpr" if steps == 1 else steps
-        constants = {"BLOCK": recurrence_gpu._NEURONS} | ({"steps": 1} if steps == 1 else {})
-        made = triton.compile(ASTSource(kernel, types, constants), target=GPUTarget("cuda", 80, 32))
-        print(name, pointer, len(made.asm["ptx"]))
+        constants = {"BLOCK": recurrence_triton._NEURONS} | ({"steps": 1} if steps == 1 else {})
+        source, target = ASTSource(kernel, types, constants), GPUTarget("cuda", 80, 32)
+        print(name, pointer, len(triton.compile(source, target=target).asm["ptx"]))
 """
 
 
@@ -174,30 +177,30 @@ def test_kernels_compile_for_a_gpu(kernels: Recurrence) -> None:
     assert len(done.stdout.splitlines()) == 2 * len(CALLS)
 
 
-# --- which it is ------------------------------------------------------------------------------------------------------------
+# --- the choice --------------------------------------------------------------
 
 
 def on_gpu(dtype: torch.dtype = torch.float32) -> Tensor:
     return cast(Tensor, SimpleNamespace(is_cuda=True, dtype=dtype))
 
 
-def test_a_gpu_runs_kernels_where_there_are_any_for_what_it_is_given(
+def test_a_gpu_runs_kernels_if_they_support_the_sequence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    there = cast(Recurrence, SimpleNamespace())
-    monkeypatch.setattr(autograd, "_gpu_kernels", lambda: there)
-    assert autograd._recurrence(on_gpu()) is there
-    assert autograd._recurrence(on_gpu(torch.float64), FAST_SIGMOID) is there
-    assert autograd._recurrence(on_gpu(), SMOOTH) is LOOPS
-    assert autograd._recurrence(on_gpu(torch.bfloat16)) is LOOPS
-    assert autograd._recurrence(torch.zeros(1)) is LOOPS
+    kernels = cast(Recurrence, SimpleNamespace())
+    monkeypatch.setattr(autograd, "_gpu_kernels", lambda: kernels)
+    assert autograd.recurrence_for(on_gpu()) is kernels
+    assert autograd.recurrence_for(on_gpu(torch.float64), FAST_SIGMOID) is kernels
+    assert autograd.recurrence_for(on_gpu(), SMOOTH) is LOOPS
+    assert autograd.recurrence_for(on_gpu(torch.bfloat16)) is LOOPS
+    assert autograd.recurrence_for(torch.zeros(1)) is LOOPS
 
 
-def test_a_gpu_runs_loops_where_torch_came_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_runs_loops_if_torch_came_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "baselines.snn.recurrence_triton", None)
     monkeypatch.delattr(baselines.snn, "recurrence_triton", raising=False)
     monkeypatch.setattr(autograd, "_gpu_kernels", autograd._gpu_kernels.__wrapped__)
-    assert autograd._recurrence(on_gpu()) is LOOPS
+    assert autograd.recurrence_for(on_gpu()) is LOOPS
 
 
 def test_the_steepness_of_the_surrogate_is_that_of_its_slope() -> None:

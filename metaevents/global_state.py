@@ -1,0 +1,90 @@
+"""Global state of torch, NumPy and Python that a user may change: generators, modes, defaults.
+
+Learners and transforms draw from the global random generators. `seed_generators` seeds these and
+`generators_restored` puts them back. `ordinary_tensors` makes tensors as if the user had changed
+neither the default device nor the inference mode.
+
+Which seed an episode has is left to the callers. The package itself draws from `metaevents.rng`
+only.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+
+def seed_generators(seed: int) -> None:
+    """Seed the global generators of torch, numpy and Python.
+
+    The generators of all GPUs are seeded too if CUDA is in use.
+
+    Args:
+        seed: Any whole number >= 0; numpy gets it modulo 2^32.
+    """
+    import torch
+
+    # torch.manual_seed would record a call stack for each kind of device that is not in use.
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002  the legacy generator is the global one
+    random.seed(seed)
+
+
+@contextmanager
+def generators_restored() -> Iterator[None]:
+    """Restore the states of the global generators at the end of the block, also if it fails."""
+    import torch
+
+    torch_state = torch.get_rng_state()
+    numpy_state = np.random.get_state()  # noqa: NPY002
+    python_state = random.getstate()
+    cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        torch.set_rng_state(torch_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        random.setstate(python_state)
+        if cuda_states:
+            torch.cuda.set_rng_state_all(cuda_states)
+
+
+@contextmanager
+def ordinary_tensors() -> Iterator[None]:
+    """Make tensors on the CPU unless a device is named, and no inference tensors, in the block.
+
+    `torch.set_default_device` and `torch.inference_mode` are undone within the block. Gradients
+    stay off where inference mode turned them off.
+    """
+    import torch
+
+    with ExitStack() as stack:
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.no_grad())
+        if torch.empty(0).device.type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        yield
+
+
+def to_tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
+    """Return an array as a tensor that shares its memory, and is no inference tensor.
+
+    Args:
+        array: A NumPy array of a dtype that torch has.
+    """
+    import torch
+
+    if torch.is_inference_mode_enabled():
+        with torch.inference_mode(False):
+            return torch.from_numpy(array)
+    return torch.from_numpy(array)
