@@ -24,7 +24,8 @@ def main(folder: Path) -> None:
     # pdoc adds the submodules of packages without __all__ by itself.
     warnings.filterwarnings("ignore", "The module specification .* has already been added")
     # What classes inherit from other packages is theirs to document.
-    warnings.filterwarnings("ignore", "Error parsing type annotation .* for (requests|urllib3|http|torch|h5py)")
+    inherited = "(requests|urllib3|http|torch|h5py)"
+    warnings.filterwarnings("ignore", f"Error parsing type annotation .* for {inherited}")
     pages = []
     for name in ("metaevents", "baselines"):
         package = import_module(name)

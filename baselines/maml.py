@@ -275,6 +275,7 @@ class MAML(nn.Module):
     layout = "TPHW"
     dtype = torch.float32
 
+    @leaves_inference_mode
     def __init__(
         self,
         net: SpikingNet | ConvNet,

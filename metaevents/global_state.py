@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,8 +58,10 @@ def generators_restored() -> Iterator[None]:
             torch.cuda.set_rng_state_all(cuda_states)
 
 
-@contextmanager
-def ordinary_tensors() -> Iterator[None]:
+_NOTHING = nullcontext()
+
+
+def ordinary_tensors() -> AbstractContextManager[None]:
     """Make tensors on the CPU unless a device is named, and no inference tensors, in the block.
 
     `torch.set_default_device` and `torch.inference_mode` are undone within the block. Gradients
@@ -67,11 +69,20 @@ def ordinary_tensors() -> Iterator[None]:
     """
     import torch
 
+    inference, on_cpu = torch.is_inference_mode_enabled(), torch.empty(0).is_cpu
+    return _modes_undone(inference, not on_cpu) if inference or not on_cpu else _NOTHING
+
+
+@contextmanager
+def _modes_undone(inference: bool, device: bool) -> Iterator[None]:
+    """Undo inference mode, a default device, or both, in the block."""
+    import torch
+
     with ExitStack() as stack:
-        if torch.is_inference_mode_enabled():
+        if inference:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.no_grad())
-        if torch.empty(0).device.type != "cpu":
+        if device:
             stack.enter_context(torch.device("cpu"))
         yield
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.archives import NAME
+from support.archives import NAME, copy_archive, edit_archive
 
 import metaevents as me
 from metaevents.archive.reader import Archive
-from metaevents.building import verify_rules
+from metaevents.building import build_archive, verify_rules
 from metaevents.datasets import archive_dataset
 from metaevents.errors import ArchiveError, MissingError, UsageError
+from metaevents.sources import NMNIST
 
 
 def test_the_sample_passes_every_check(sample_root: Path) -> None:
@@ -75,3 +77,38 @@ def test_download_true_fetches_and_builds_what_is_missing_once(
         dataset = me.DoubleNMNIST(tmp_path / "data", split=split, download=True)
         assert dataset.archive.source == "n-mnist-subset"
     assert roots == [tmp_path / "data"]
+
+
+def test_a_root_that_is_no_path_is_refused() -> None:
+    with pytest.raises(UsageError, match="cannot be used as a path"):
+        me.DoubleNMNIST("~nobody-of-that-name/data")
+
+
+def test_an_archive_that_another_process_built_meanwhile_is_opened(
+    nmnist_folder: Path, nmnist_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(recordings: Any, root: Path) -> Path:
+        shutil.copy(nmnist_root / f"{NAME}.h5", root)
+        return nmnist_folder
+
+    monkeypatch.setattr("metaevents.building.fetch_recordings", fetch)
+    before = (nmnist_root / f"{NAME}.h5").read_bytes()
+    assert me.DoubleNMNIST(tmp_path, download=True).archive.path == tmp_path / f"{NAME}.h5"
+    assert (tmp_path / f"{NAME}.h5").read_bytes() == before
+    build_archive(NAME, tmp_path / f"{NAME}.h5", NMNIST(nmnist_folder), exist_ok=True)
+    with pytest.raises(UsageError, match="--force"):
+        build_archive(NAME, tmp_path / f"{NAME}.h5", NMNIST(nmnist_folder))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "file.attrs['window_us'] = 100_001",
+        "file.attrs['sensor_size'] = [35, 34]",
+    ],
+)
+def test_sensor_and_window_follow_the_rules(nmnist_root: Path, tmp_path: Path, edit: str) -> None:
+    path = copy_archive(nmnist_root, tmp_path)
+    edit_archive(path, edit)
+    with pytest.raises(ArchiveError, match=r"attribute .* is .*, double-nmnist has"):
+        verify_rules(Archive(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.composed import busy_archive
 from support.recordings import write_nmnist
 
 import metaevents as me
 from metaevents import events as ev
 from metaevents.building import build_archive
-from metaevents.errors import UsageError
+from metaevents.errors import ArchiveError, UsageError
 from metaevents.sources import ASLDVS, NMNIST
 
 SPLITS = ("train", "val", "test")
@@ -209,6 +211,24 @@ def test_unknown_options_are_refused(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         me.DoubleNMNIST(nmnist_root, **options)  # type: ignore[arg-type]
+
+
+def test_an_archive_of_a_smaller_sensor_is_refused(tmp_path: Path) -> None:
+    archive = me.Archive(busy_archive(tmp_path))
+    rules = me.compose(archive, crop=(4, 4)).rules
+    wide = replace(rules, composition=replace(rules.composition, crop=(5, 4)))
+    with pytest.raises(ArchiveError, match=r"recordings of \(4, 4\) pixels, .* keeps \(5, 4\)"):
+        me.ComposedDataset(archive, wide, "train")
+
+
+def test_preparing_compiles_and_decodes_what_will_be_used(tmp_path: Path) -> None:
+    dataset = me.compose(busy_archive(tmp_path))
+    for options in ({}, {"dtype": torch.uint8}, {"representation": "sum"}, {"bins": 10}):
+        dataset.prepare(**options)  # type: ignore[arg-type]
+    assert list(dataset._decoded) == ["cells"]
+    dataset.prepare("events")
+    assert list(dataset._decoded) == ["cells", "events"]
+    assert not pickle.loads(pickle.dumps(dataset))._decoded
 
 
 def test_a_dataset_travels_to_another_process(test_split: me.DoubleNMNIST) -> None:

@@ -9,7 +9,7 @@ import torch
 from support.composed import busy_archive
 
 import metaevents as me
-from metaevents.frames import accumulate, scatter, values_of_counts
+from metaevents.frames import accumulate, merge_bins, scatter, values_of_counts
 
 
 def test_counts_saturate_and_never_wrap(tmp_path: Path) -> None:
@@ -40,3 +40,23 @@ def test_the_loops_place_the_cells_of_every_side() -> None:
     sums = np.zeros((1, 6), np.int64)
     accumulate(sums, cell, count, first, last, 3)
     assert sums.tolist() == [[2, 0, 300, 0, 4, 0]]
+
+
+def test_sums_stay_within_their_row_whatever_the_cells() -> None:
+    """Side files may come from others, and the compiled loop does not check its indices."""
+    cell = np.array([5, 11, 2**32 - 1], np.uint32)
+    count = np.ones(3, np.uint8)
+    sums = np.zeros((3, 6), np.int64)
+    accumulate(sums[1:2], cell, count, np.array([[0, 0]]), np.array([[3, 3]]), 3)
+    assert sums[1].sum() == 6
+    assert not sums[[0, 2]].any()
+
+
+def test_merged_bins_hold_the_sums_of_their_bins() -> None:
+    # Four time bins with 6 cells each become two; a side is 3 cells wide.
+    cell = np.array([0, 8, 19, 1], np.uint32)
+    count = np.array([2, 300, 5, 4], np.uint16)
+    first, last = np.array([[0, 3]]), np.array([[3, 4]])
+    merged = np.zeros((1, 12), np.int64)
+    merge_bins(merged, cell, count, first, last, 3, 6, 2)
+    assert merged.tolist() == [[2, 0, 300, 0, 4, 0, 0, 5, 0, 0, 0, 0]]

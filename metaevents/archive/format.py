@@ -118,21 +118,23 @@ def contents_digest(
         labels: The archive's labels; column `label` is an index into them.
     """
     hasher = hashlib.sha256(digest_json(list(labels)).encode())
-    layout = "<BBi" if format_version(len(labels)) == 1 else "<HBi"
+    length = struct.Struct("<I")
+    place = struct.Struct("<BBi" if format_version(len(labels)) == 1 else "<HBi")
+    octets = np.ascontiguousarray(digest).tobytes()
     rows = zip(
-        table["id"],
+        table["id"].tolist(),
         table["label"].tolist(),
         table["partition"].tolist(),
         table["number"].tolist(),
-        digest,
+        range(0, len(octets), DIGEST_BYTES),
         strict=True,
     )
-    for id, label, partition, number, events in rows:
+    for id, label, partition, number, i in rows:
         hasher.update(
-            struct.pack("<I", len(id))
+            length.pack(len(id))
             + id
-            + struct.pack(layout, label, partition, number)
-            + events.tobytes()
+            + place.pack(label, partition, number)
+            + octets[i : i + DIGEST_BYTES]
         )
     return hasher.hexdigest()
 

