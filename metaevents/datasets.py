@@ -339,6 +339,7 @@ class ComposedDataset:
         samples: Sequence[Sequence[int]],
         dtype: torch.dtype | None = None,
         bins: int | None = None,
+        out: np.ndarray | None = None,
     ) -> torch.Tensor:
         """Return samples as event counts.
 
@@ -347,18 +348,19 @@ class ComposedDataset:
             dtype: As for `frames`.
             bins: Number of time bins, a divisor of T; neighboring bins are merged, and counts
                 saturate after that. T by default.
+            out: Memory for the result, from `empty_frames`, if bins are not merged.
 
         Returns:
-            [n, T, P, H, W] in new memory.
+            [n, T, P, H, W] in new memory, or in `out`.
 
         Raises:
             UsageError: The dtype is unknown, or `bins` is no divisor of T.
         """
-        out_dtype = numpy_dtype(dtype)
         merged = self.merged_bins(bins)
         if merged > 1:
-            return self._stack_merged(samples, out_dtype, merged)
-        out = np.empty((len(samples), prod(self.frame_shape)), out_dtype)
+            return self._stack_merged(samples, numpy_dtype(dtype), merged)
+        if out is None:
+            out = self.empty_frames(len(samples), dtype)
         columns = self._columns("cells")
         step = self.rules.composition.side_shape[1]
         table = values_of_counts(columns.largest, out.dtype)
@@ -373,6 +375,15 @@ class ComposedDataset:
             table.view(view.dtype),
         )
         return to_tensor(out.reshape(len(samples), *self.frame_shape))
+
+    def empty_frames(self, n: int, dtype: torch.dtype | None = None) -> np.ndarray:
+        """Return memory for frames, without any contents: [n, T * P * H * W].
+
+        Args:
+            n: Number of samples.
+            dtype: As for `frames`.
+        """
+        return np.empty((n, prod(self.frame_shape)), numpy_dtype(dtype))
 
     def merged_bins(self, bins: int | None) -> int:
         """Return how many of the T time bins become one if `bins` are wanted.

@@ -24,6 +24,7 @@ from metaevents.sampling import MAX_EPISODES, Draw, EpisodeSampler, Sample
 from metaevents.workers import WorkerProcesses, prepare_in_threads
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from metaevents.datasets import ComposedDataset
@@ -365,8 +366,25 @@ class EpisodeLoader:
     def _iterate_in_threads(self, positions: Sequence[int]) -> Iterator[Episode]:
         """Yield episodes that threads fill; they are drawn in the caller's thread."""
         self._form.prepare()
-        plans = map(self._plan_position, positions)
-        yield from map(self._place, prepare_in_threads(self._fill, plans, self.num_workers))
+        jobs = map(self._plan_job, positions)
+        filled = prepare_in_threads(lambda job: self._fill(*job), jobs, self.num_workers)
+        yield from map(self._place, filled)
+
+    def _plan_job(self, position: int) -> tuple[_Plan | list[_Plan], list[np.ndarray | None]]:
+        """Return a plan for a thread, and memory for its support and query.
+
+        Memory that the caller's thread allocates is used again when the caller releases an episode.
+        A thread's own memory goes back to the system each time, and new pages take longer than
+        filling them.
+        """
+        tasks = self.ways if self.batch_size is None else self.ways * self._batch_length(position)
+        memory = [self._form.memory(tasks * n) for n in (self.shots, self.queries)]
+        return self._plan_position(position), memory
+
+    def _batch_length(self, position: int) -> int:
+        """Return the number of episodes in the batch at a position."""
+        size = self.batch_size or 1
+        return min(size, self.episodes - position * size)
 
     def _iterate_in_processes(self) -> Iterator[Episode]:
         """Yield all episodes from worker processes, which are kept for the next pass."""
@@ -425,15 +443,15 @@ class EpisodeLoader:
         if self.batch_size is None:
             return self._plan(position)
         first = position * self.batch_size
-        return [
-            self._plan(index) for index in range(first, min(first + self.batch_size, self.episodes))
-        ]
+        return [self._plan(first + i) for i in range(self._batch_length(position))]
 
     def _prepare(self, position: int) -> Episode:
         """Return the episode or batch at a position, in main memory."""
         return self._fill(self._plan_position(position))
 
-    def _fill(self, planned: _Plan | list[_Plan]) -> Episode:
+    def _fill(
+        self, planned: _Plan | list[_Plan], memory: Sequence[np.ndarray | None] = (None, None)
+    ) -> Episode:
         """Return a planned episode or batch with its events, in main memory."""
         import torch
 
@@ -444,9 +462,9 @@ class EpisodeLoader:
             if isinstance(planned, _Plan):
                 draw, indices = planned.draw, [planned.index]
                 return Episode(
-                    self._form([draw.support], indices, 0)[0],
+                    self._form([draw.support], indices, 0, memory[0])[0],
                     labels(draw.support_y),
-                    self._form([draw.query], indices, 1)[0],
+                    self._form([draw.query], indices, 1, memory[1])[0],
                     labels(draw.query_y),
                     draw.classes,
                     planned.support_ids,
@@ -455,9 +473,9 @@ class EpisodeLoader:
                 )
             indices = [plan.index for plan in planned]
             return Episode(
-                self._form([plan.draw.support for plan in planned], indices, 0),
+                self._form([plan.draw.support for plan in planned], indices, 0, memory[0]),
                 labels([plan.draw.support_y for plan in planned]),
-                self._form([plan.draw.query for plan in planned], indices, 1),
+                self._form([plan.draw.query for plan in planned], indices, 1, memory[1]),
                 labels([plan.draw.query_y for plan in planned]),
                 tuple(plan.draw.classes for plan in planned),
                 tuple(plan.support_ids for plan in planned),
@@ -521,17 +539,30 @@ class _SampleForm:
         self.compiled = transform is None and representation != "events"
         self._noise = Streams({"transform": 1, "seed": seed})
 
+    def memory(self, n: int) -> np.ndarray | None:
+        """Return memory for the frames of `n` samples; None if the input is made otherwise."""
+        if self.representation != "frames" or self.dataset.merged_bins(self.bins) > 1:
+            return None
+        return self.dataset.empty_frames(n, self.dtype)
+
     def prepare(self) -> None:
         """Decode recordings and load compiled code, if that has not happened yet."""
         self.dataset.prepare(self.representation, self.dtype, self.bins)
 
-    def __call__(self, tasks: Sequence[Sequence[Sample]], indices: Sequence[int], part: int) -> Any:
+    def __call__(
+        self,
+        tasks: Sequence[Sequence[Sample]],
+        indices: Sequence[int],
+        part: int,
+        memory: np.ndarray | None = None,
+    ) -> Any:
         """Return the input of some tasks.
 
         Args:
             tasks: [tasks, n] samples.
             indices: [tasks] numbers of the episodes.
             part: 0 for supports, 1 for queries.
+            memory: Memory for frames, from `memory`.
 
         Returns:
             [tasks, n, ...] tensor, or a list of n event arrays per task.
@@ -545,7 +576,7 @@ class _SampleForm:
         if self.representation == "sum":
             x = self.dataset.stack_sums(samples, dtype=self.dtype)
         else:
-            x = self.dataset.stack_frames(samples, dtype=self.dtype, bins=self.bins)
+            x = self.dataset.stack_frames(samples, self.dtype, self.bins, memory)
         return self._arranged(x, indices, part)
 
     def _arranged(self, x: torch.Tensor, indices: Sequence[int], part: int) -> torch.Tensor:

@@ -45,6 +45,7 @@ _MAX_CELLS = 1 << 32  # cells of a composed sample; decoded recordings number th
 _MAX_MICROSECONDS = (1 << 31) - 1  # decoded recordings keep times in 32 bits
 _MAX_GAP = (1 << 31) - 1
 
+
 class PartitionRule(Protocol):
     """A function (recording, position, files) -> partition.
 
@@ -55,7 +56,6 @@ class PartitionRule(Protocol):
     def __call__(self, recording: RecordingRef, position: int, files: int, /) -> str:
         """Return "train", "val" or "test"."""
         ...
-
 
 
 def _official_folders(ref: RecordingRef, position: int, files: int) -> str:

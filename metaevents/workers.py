@@ -41,7 +41,7 @@ def prepare_in_threads(
 
     Args:
         prepare: Called by several threads at a time.
-        items: Read by the caller's thread, `2 * workers` items ahead.
+        items: Read by the caller's thread, `workers + 1` items ahead.
         workers: Number of threads.
     """
     process = os.getpid()
@@ -57,7 +57,7 @@ def prepare_in_threads(
         for item in items:
             alive = os.getpid() == process
             waiting.append((item, executor.submit(prepare, item) if alive else None))
-            if len(waiting) > _AHEAD * workers:
+            if len(waiting) > workers + 1:
                 yield result(*waiting.popleft())
         while waiting:
             yield result(*waiting.popleft())

@@ -89,7 +89,7 @@ def test_a_custom_partition_is_kept(nmnist_folder: Path, tmp_path: Path) -> None
         ({"splits": {"train": ["0"]}}, "class '0' of the train split is not 2 of the labels"),
         ({"splits": {"train": ["00", "00"]}}, "names class '00' twice"),
         ({"splits": {"dev": ["00"]}}, "splits has the keys dev"),
-        ({"arity": 0}, "arity=0 is out of range; give a whole number of at least 1"),
+        ({"arity": 0}, "arity=0 is out of range; give a whole number from 1 to"),
         ({"downsample": 5}, "cannot be divided by 5"),
         ({"window_us": 200_000}, "keeps 100000 us per recording"),
         ({"partition": "blocks-60-20-20"}, "which has its own"),

@@ -380,7 +380,7 @@ def _count_parameters(parameters: Any) -> int | None:
     except (Exception, SystemExit) as error:
         if isinstance(error, UsageError):
             raise
-        raise UsageError(
+        raise AttributeFailedError(
             f"the learner's parameters cannot be counted ({type(error).__name__}: {error}); offer "
             "their number, a module, or tensors"
         ) from error

@@ -41,11 +41,11 @@ def runs(nmnist_root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Pa
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        (["--steps", "0"], "steps=0; give at least 1"),
+        (["--steps", "0"], "steps=0 is out of range; give a whole number from 1"),
         (["--pooling", "median"], "pooling='median'"),
         (["--device", "cuda:9"], "no device 'cuda:9' here"),
-        (["--start-from", "nowhere"], "no weights nowhere"),
-        (["--kernel", "4"], "kernel of 4"),
+        (["--start-from", "nowhere"], "no weights "),
+        (["--kernel", "4"], "kernel=4 is even; give an odd number"),
     ],
 )
 def test_bad_options_are_one_line(

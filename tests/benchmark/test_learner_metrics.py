@@ -166,6 +166,18 @@ def test_a_learner_that_makes_its_network_when_it_adapts_can_report_it(
     assert evaluate(Lazy(first_cells), digits, episodes=2).parameters == 16
 
 
+def test_layers_that_get_their_size_from_the_first_samples_are_counted(
+    digits: me.DoubleNMNIST,
+) -> None:
+    class LazyLayer(OnSums):
+        parameters = nn.LazyLinear(5, bias=False)
+
+        def adapt(self, x: torch.Tensor, y: torch.Tensor, ways: int) -> Any:
+            return lambda query_x: self.parameters(query_x.flatten(1)[:, :7].float())
+
+    assert evaluate(LazyLayer(first_cells), digits, episodes=2).parameters == 35
+
+
 def test_parameters_that_can_be_read_once_are_counted(digits: me.DoubleNMNIST) -> None:
     learner = OnSums(first_cells)
     learner.parameters = nn.Linear(3, 4).parameters()  # type: ignore[attr-defined]

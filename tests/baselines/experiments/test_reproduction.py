@@ -70,7 +70,7 @@ def test_all_runs_every_experiment(
         (["fig7"], "invalid choice: 'fig7'"),
         (["fig3", "--archive", "nowhere.h5"], "nowhere.h5"),
         (["fig3", "--runs", "{empty}"], "no trained runs in"),
-        (["fig3", "--episodes", "0"], "episodes=0; give at least 1"),
+        (["fig3", "--episodes", "0"], "argument --episodes: '0'; give a whole number from 1"),
         (["fig3", "--device", "abacus"], "no device 'abacus'"),
     ],
 )
