@@ -282,3 +282,17 @@ def test_scores_beyond_float32_are_infinite_and_no_error(digits: me.DoubleNMNIST
     with np.errstate(all="raise"):
         report = evaluate(OnSums(classify), digits)
     assert report.accuracy == evaluate(OnSums(first_cells), digits).accuracy
+
+
+def test_a_learner_may_want_time_first(digits: me.DoubleNMNIST) -> None:
+    class TimeFirst:
+        layout = "TNPHW"
+
+        def adapt(self, x: torch.Tensor, y: torch.Tensor, ways: int) -> Any:
+            assert x.shape == (100, 5, 2, 16, 32)
+            means = x.sum(0).flatten(1)[y.argsort()]
+            return lambda query_x: -torch.cdist(query_x.sum(0).flatten(1), means)
+
+    report, expected = evaluate(TimeFirst(), digits), evaluate(ClassMeans(), digits)
+    assert report.per_episode == expected.per_episode
+    assert not report.transductive
