@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,6 +97,7 @@ class Archive:
         self.attributes: dict[str, Any]
         self.offset: np.ndarray
         self.table: dict[str, np.ndarray]
+        self._ids: list[str] | None = None
         self.digests: np.ndarray
         try:
             with damage_errors(self.path):
@@ -167,13 +167,16 @@ class Archive:
     def __repr__(self) -> str:
         return f"Archive({str(self.path)!r}: {self.dataset}, {self.source}, {len(self)} recordings)"
 
-    @cached_property
+    @property
     def ids(self) -> list[str]:
         """The recordings' ids, in the archive's order."""
-        try:
-            return [id.decode() for id in self.table["id"]]
-        except UnicodeDecodeError as error:
-            raise self._damaged("an id is not in UTF-8") from error
+        # No cached_property: before Python 3.12 it has a lock, which a fork could leave locked.
+        if self._ids is None:
+            try:
+                self._ids = [id.decode() for id in self.table["id"]]
+            except UnicodeDecodeError as error:
+                raise self._damaged("an id is not in UTF-8") from error
+        return self._ids
 
     def select(self, label: str, partitions: Sequence[str]) -> np.ndarray:
         """Return the indices of a label's recordings in some partitions.

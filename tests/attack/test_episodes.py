@@ -237,3 +237,21 @@ def test_a_small_shared_memory_is_enough(dataset: me.DoubleNMNIST) -> None:
     if "unshare:" in done.stderr or "mount:" in done.stderr:
         pytest.skip(f"cannot mount: {done.stderr.strip()[:100]}")
     assert done.stdout.split() == ["20", "20"], done.stderr
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_workers_that_are_not_forked_give_the_same(
+    dataset: me.DoubleNMNIST, tmp_path: Path, method: str
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import multiprocessing, torch, metaevents as me\n"
+        "if __name__ == '__main__':\n"
+        f"    multiprocessing.set_start_method({method!r})\n"
+        f"    ds = me.DoubleNMNIST({str(dataset.archive.path)!r}, split='test')\n"
+        "    options = dict(ways=2, queries=2, episodes=4, transform=torch.sqrt)\n"
+        "    a, b = (list(me.EpisodeLoader(ds, **options, num_workers=n)) for n in (0, 1))\n"
+        "    print(all(torch.equal(x.query_x, y.query_x) for x, y in zip(a, b, strict=True)))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "True", done.stderr
