@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
-from pathlib import Path
 
 from metaevents.archive.reader import Archive
 from metaevents.archive.writer import build
@@ -17,7 +16,7 @@ from metaevents.arguments import whole_number
 from metaevents.building import archive_header
 from metaevents.datasets import ComposedDataset
 from metaevents.errors import UsageError
-from metaevents.files import PathLike
+from metaevents.files import PathLike, user_path
 from metaevents.sources.base import Source
 from metaevents.specs import (
     PARTITION_RULES,
@@ -86,6 +85,11 @@ def compose(
         triple = compose("data/double-nmnist.h5", arity=3, crop=(32, 32), downsample=2)
     """
     recordings = Archive(source) if isinstance(source, (str, os.PathLike)) else source
+    if not isinstance(recordings, (Archive, Source)):
+        raise UsageError(
+            f"compose was given {type(source).__name__} as source; give an archive, its path, or a "
+            "source such as metaevents.sources.DatasetSource"
+        )
     labels = tuple(recordings.labels)
     require_unique_labels(labels)
     jobs = whole_number("jobs", jobs, least=1, most=1024)
@@ -121,7 +125,7 @@ def compose(
         raise UsageError(
             "compose was given recordings but no root; give root=FOLDER to keep their archive in"
         )
-    path = Path(root).expanduser() / f"{rules.name}.h5"
+    path = user_path(root) / f"{rules.name}.h5"
     if not path.exists():
         header, rule = archive_header(rules, license, citation), _partition_rule(partition)
         build(recordings, path, header, rule, jobs=jobs, exist_ok=True, progress=progress)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -20,7 +19,7 @@ from metaevents.arguments import whole_number
 from metaevents.building import open_archive
 from metaevents.errors import ArchiveError, UsageError
 from metaevents.events import EVENT_DTYPE, Events, side_by_side
-from metaevents.files import PathLike
+from metaevents.files import PathLike, user_path
 from metaevents.frames import (
     accumulate,
     largest_value,
@@ -723,7 +722,7 @@ def archive_dataset(path: PathLike) -> str:
         MissingError: There is no such file.
         ArchiveError: The file is no archive.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     if not path.is_dir():
         return Archive(path).dataset
     names = [name for name in BUILT_IN if (path / f"{name}.h5").is_file()]

@@ -117,3 +117,9 @@ def test_another_source_under_the_same_name_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(UsageError, match="holds other recordings"):
         me.compose(other, root=tmp_path, name=path.stem)
+
+
+@pytest.mark.parametrize("source", [[], {}, 3, None])
+def test_what_is_no_source_is_refused(source: Any) -> None:
+    with pytest.raises(UsageError, match=f"given {type(source).__name__} as source; give an"):
+        me.compose(source)
