@@ -629,10 +629,14 @@ class _PickleSink:
 def _process_context() -> Any:
     """Return a multiprocessing context whose processes inherit neither threads nor the lock.
 
-    Where a fork server exists, tonic and scipy are imported once, before the processes are forked.
+    Where a fork server exists, this module is imported once, before the processes are forked. The
+    fork server of some Python versions searches the current folder first, so nothing is preloaded
+    if a package of this name is there: it may be another version of this one.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["metaevents.archive.writer", "tonic.io", "scipy.io"])
+    another = Path("metaevents")
+    if not another.exists() or another.resolve() == Path(__file__).resolve().parents[1]:
+        context.set_forkserver_preload(["metaevents.archive.writer"])
     return context

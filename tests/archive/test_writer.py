@@ -500,6 +500,28 @@ def test_a_program_that_reading_processes_cannot_import_is_told_why(
     assert not (tmp_path / "a.h5").exists()
 
 
+def test_reading_processes_do_not_import_another_version_from_the_current_folder(
+    nmnist_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = tmp_path / "old" / "metaevents"
+    (old / "archive").mkdir(parents=True)
+    for package in (old, old / "archive"):
+        (package / "__init__.py").touch()
+    (old / "archive" / "writer.py").write_text("an old version")
+    monkeypatch.chdir(tmp_path / "old")
+    script = f"""
+        from metaevents.building import build_archive
+        from metaevents.sources import NMNIST
+
+        if __name__ == "__main__":
+            source = NMNIST({str(nmnist_folder)!r})
+            build_archive("double-nmnist", {str(tmp_path / "a.h5")!r}, source, jobs=2)
+        """
+    done = run_script(tmp_path, script)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a.h5").exists()
+
+
 def test_a_program_that_only_seems_to_have_a_guard_ends_with_one_sentence(
     nmnist_folder: Path, tmp_path: Path
 ) -> None:
