@@ -6,12 +6,15 @@ The leaderboard's evaluation, with seeds, transduction and predictions, is in
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
+import numpy as np
 from torch import Tensor
 
-from metaevents.episodes import Episode
+from metaevents.benchmark.protocols import EpisodeList
+from metaevents.benchmark.recording_variance import RecordingDesign
+from metaevents.episodes import Episode, EpisodeLoader
 
 Classifier: TypeAlias = Callable[[Tensor], Tensor]
 """Queries [m, ...] -> logits [m, ways]."""
@@ -25,20 +28,51 @@ class Learner(Protocol):
         ...
 
 
-def episode_accuracy(classifier: Classifier, episode: Episode) -> float:
-    """Return the share of an episode's queries that a classifier labels correctly."""
+def episode_answers(classifier: Classifier, episode: Episode) -> Tensor:
+    """Return which of an episode's queries a classifier labels correctly, [queries] bool."""
     predicted = classifier(episode.query_x).argmax(-1).cpu()
-    return float((predicted == episode.query_y.cpu()).double().mean())
+    return predicted == episode.query_y.cpu()
 
 
-def learner_accuracy(learner: Learner, episode: Episode, ways: int | None = None) -> float:
-    """Return a learner's accuracy on the queries of an episode after it adapted to the support.
+def learner_answers(learner: Learner, episode: Episode, ways: int | None = None) -> Tensor:
+    """Return which queries of an episode a learner labels correctly after it adapted.
 
     Args:
         learner: What adapts.
         episode: One episode, without a task axis.
         ways: Number of outputs; by default the number of the episode's classes. Outputs without a
             class count as wrong.
+
+    Returns:
+        [queries] bool.
     """
     ways = len(episode.classes) if ways is None else ways
-    return episode_accuracy(learner.adapt(episode.support_x, episode.support_y, ways), episode)
+    return episode_answers(learner.adapt(episode.support_x, episode.support_y, ways), episode)
+
+
+def learner_accuracy(learner: Learner, episode: Episode, ways: int | None = None) -> float:
+    """Return a learner's accuracy on the queries of an episode; see `learner_answers`."""
+    return float(learner_answers(learner, episode, ways).double().mean())
+
+
+def recording_design(loaders: Sequence[EpisodeLoader]) -> RecordingDesign:
+    """Return which recordings the episodes of loaders share, for intervals over recordings.
+
+    Args:
+        loaders: Loaders of one dataset with equal ways, shots and queries; each loads single
+            episodes.
+
+    Returns:
+        The design of their episodes, one loader after the other.
+    """
+    dataset = loaders[0].dataset
+    index = {name: place for place, name in enumerate(dataset.classes)}
+    draws = [loader.episode_sampler(i) for loader in loaders for i in range(len(loader))]
+    episodes = EpisodeList(
+        labels=np.array([draw.query_y for draw in draws], np.int16),
+        classes=np.array([[index[name] for name in draw.classes] for draw in draws], np.int16),
+        queries=np.array([draw.query for draw in draws], np.int32),
+        support=np.array([draw.support for draw in draws], np.int32),
+        digest="",
+    )
+    return RecordingDesign.of(episodes, dataset.pairing)

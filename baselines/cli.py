@@ -36,17 +36,18 @@ if TYPE_CHECKING:
     from baselines.learners import Baseline
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, program: str = "python -m baselines") -> int:
     """Run one command.
 
     Args:
         arguments: Words of the command line; `sys.argv[1:]` if None.
+        program: What the user typed before these words, for help and messages.
 
     Returns:
         The exit status.
     """
     parser = Parser(
-        prog="python -m baselines",
+        prog=program,
         description="The reference models of metaevents: train, evaluate, reproduce.",
     )
     parser.add_argument("--version", action="version", version=f"metaevents {__version__}")
@@ -68,20 +69,38 @@ def commands() -> Iterable[Command]:
         "reproduce", "reproduce the paper's tables and figures", _reproduce_arguments, _reproduce
     )
     yield Command(
+        "export",
+        "write a trained spiking network as a graph of NIR, for other simulators and chips",
+        _export_arguments,
+        _export,
+    )
+    yield Command(
         "publish",
         "copy the weights of a run to where `baselines.load` finds them",
         _publish_arguments,
         _publish,
+        for_maintainers=True,
     )
     yield Command(
-        "cards", "write the model cards and the table of results", _cards_arguments, _cards
+        "measure",
+        "measure what the baselines cost, and write it into their entries",
+        _measure_arguments,
+        _measure,
+        for_maintainers=True,
+    )
+    yield Command(
+        "cards",
+        "write the model cards and the table of results",
+        _cards_arguments,
+        _cards,
+        for_maintainers=True,
     )
 
 
 def _device_option(parser: argparse.ArgumentParser) -> None:
     """Add the option `--device`."""
     parser.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1 ..."
+        "--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 ..."
     )
 
 
@@ -119,17 +138,15 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         help="write scalars for TensorBoard into the run's folder",
     )
     recipes = sorted({name for table in RECIPES.values() for name in table})
-    parser.add_argument(
-        "--recipe", default="best", choices=recipes, help="named configuration (default: best)"
-    )
+    parser.add_argument("--recipe", default="best", choices=recipes, help="named configuration")
     json_flag(parser)
-    group = parser.add_argument_group("fields of the configuration, in place of the recipe's")
+    group = parser.add_argument_group("fields of the configuration")
     for field in fields(RunConfig):
         if field.name in _WITHOUT_OPTION:
             continue
         option = f"--{field.name.replace('_', '-')}"
         default: Any = field.default
-        settings: dict[str, Any] = {"help": field.metadata["help"]}
+        settings: dict[str, Any] = {"help": f"{field.metadata['help']} (default: the recipe's)"}
         if isinstance(default, bool):
             settings |= {"action": argparse.BooleanOptionalAction, "default": None}
         elif isinstance(default, tuple):
@@ -191,13 +208,13 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "--ways",
         type=whole_number(2),
         metavar="N",
-        help="ways of the baseline of the release; the protocol's by default",
+        help="ways of the baseline of the release (default: the protocol's)",
     )
     parser.add_argument(
         "--recipe",
         default="best",
         metavar="NAME",
-        help="recipe of the baseline of the release (default: best)",
+        help="recipe of the baseline of the release",
     )
     _device_option(parser)
     parser.add_argument(
@@ -258,6 +275,12 @@ def _evaluate(args: argparse.Namespace) -> None:
     evaluate_and_write(args, make, f"baselines:{args.weights[0]}", words, method)
 
 
+def _method_name(config: RunConfig) -> str:
+    """Return the name of a baseline on the leaderboard: "SNN-MAML", "SNN-MAML (paper)"."""
+    name = config.model.upper()
+    return name if config.recipe == "best" else f"{name} ({config.recipe})"
+
+
 def _method_fields(learners: Sequence[Baseline]) -> dict[str, Any]:
     """Return the method fields of an entry about one or several trainings of a baseline."""
     config, record = learners[0].config, learners[0].record
@@ -273,13 +296,14 @@ def _method_fields(learners: Sequence[Baseline]) -> dict[str, Any]:
     seeds = ", ".join(str(learner.config.seed) for learner in learners)
     steps = ", ".join(str(learner.record.step) for learner in learners)
     return {
-        "name": f"{config.model.upper()} ({config.recipe})",
+        "name": _method_name(config),
         "authors": ["The metaevents authors"],
         "citation": "doi:10.1088/2634-4386/ac8828 (method)",
         "code": "metaevents",
         "commit": __version__,
         "other_data": "none",
-        "notes": f"Recipe {config.recipe!r}, seed {seeds}: {training}; trained on "
+        "notes": f"Recipe of {'this package' if config.recipe == 'best' else 'the paper'}, seed "
+        f"{seeds}: {training}; trained on "
         f"{recordings:,} recordings of {classes} classes ({record.source}); chosen at step {steps} "
         "on validation episodes.",
     }
@@ -304,7 +328,7 @@ def _reproduce_arguments(parser: argparse.ArgumentParser) -> None:
         "--budget",
         choices=("quick", "full"),
         default="quick",
-        help="ten minutes each on two cores (default), or the paper's setting",
+        help="quick: ten minutes each on two cores; full: the paper's setting",
     )
     parser.add_argument(
         "--runs",
@@ -322,13 +346,13 @@ def _reproduce_arguments(parser: argparse.ArgumentParser) -> None:
         "--episodes",
         type=whole_number(1),
         metavar="N",
-        help="episodes per trial, in place of the budget's",
+        help="episodes per trial (default: the budget's)",
     )
     parser.add_argument(
         "--tuning",
         type=whole_number(0),
         metavar="N",
-        help="outer steps for experiments that train a run further, in place of the budget's",
+        help="outer steps for experiments that train a run further (default: the budget's)",
     )
     _device_option(parser)
     json_flag(parser)
@@ -360,7 +384,71 @@ def _reproduce(args: argparse.Namespace) -> None:
         print(next(path for path in paths if path.suffix == ".md").read_text("utf-8"))
 
 
-# --- publish, cards ------------------------------------------------------------------------------
+# --- export --------------------------------------------------------------------------------------
+
+
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "weights",
+        type=_weights_argument,
+        metavar="RUN",
+        help="a run's folder, a weights file or a baseline of the release (snn-maml ...)",
+    )
+    parser.add_argument(
+        "--out", type=path_argument, required=True, metavar="FILE.nir", help="the file to write"
+    )
+    parser.add_argument(
+        "--dataset",
+        default="double-nmnist",
+        metavar="NAME",
+        help="dataset of the baseline of the release",
+    )
+    parser.add_argument(
+        "--classes",
+        choices=CLASS_SPLITS,
+        default="published",
+        help="class split of the baseline of the release",
+    )
+    parser.add_argument(
+        "--ways",
+        type=whole_number(2),
+        default=5,
+        metavar="N",
+        help="ways of the baseline of the release",
+    )
+    parser.add_argument(
+        "--recipe",
+        default="best",
+        metavar="NAME",
+        help="recipe of the baseline of the release",
+    )
+    parser.add_argument(
+        "--dt",
+        type=finite_number,
+        metavar="SECONDS",
+        help="time step that a reader takes for granted (default: the network's)",
+    )
+
+
+def _export(args: argparse.Namespace) -> None:
+    from baselines.learners import load
+    from baselines.networks import SpikingNet
+    from baselines.nir_export import export
+    from metaevents.files import require_writable
+
+    require_writable(args.out)
+    options = {name: getattr(args, name) for name in ("dataset", "classes", "ways", "recipe")}
+    net = load(args.weights, **options).model.net
+    if not isinstance(net, SpikingNet):
+        raise UsageError(
+            f"{args.weights} has no spiking network, and NIR is for those; give snn-maml, "
+            "snn-fomaml, snn-transfer or a run of one of them"
+        )
+    export(net, args.out, dt=args.dt)
+    print(f"{args.out}: written")
+
+
+# --- publish, measure, cards ---------------------------------------------------------------------
 
 
 def _publish_arguments(parser: argparse.ArgumentParser) -> None:
@@ -372,7 +460,10 @@ def _publish_arguments(parser: argparse.ArgumentParser) -> None:
         help="select the inner steps at test on the val split of this archive first",
     )
     parser.add_argument(
-        "--to", type=path_argument, metavar="DIR", help="another folder to write to"
+        "--to",
+        type=path_argument,
+        metavar="DIR",
+        help="folder to write to (default: that of the package)",
     )
 
 
@@ -385,13 +476,31 @@ def _publish(args: argparse.Namespace) -> None:
     print(f"{publish(args.run, args.archive, args.to)}: written")
 
 
+def _measure_arguments(parser: argparse.ArgumentParser) -> None:
+    archive_option(parser)
+    parser.add_argument(
+        "--entries",
+        type=path_argument,
+        default=Path("cards/entries"),
+        metavar="DIR",
+        help="folder of the entries",
+    )
+
+
+def _measure(args: argparse.Namespace) -> None:
+    from baselines.entry_costs import fill
+
+    for path in fill(args.entries, args.archive):
+        print(f"{path}: written")
+
+
 def _cards_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cards",
         type=path_argument,
         default=Path("cards"),
         metavar="DIR",
-        help="folder of the cards (default: cards)",
+        help="folder of the cards",
     )
     parser.add_argument(
         "--check",

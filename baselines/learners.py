@@ -7,6 +7,7 @@ overlaps with what its weights were trained on; if forced, it marks the report. 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from importlib import resources
 from typing import Any
@@ -18,7 +19,9 @@ from baselines.config import MODELS, RunConfig
 from baselines.inference_mode import leaves_inference_mode
 from baselines.maml import MAML
 from baselines.models import build_maml, build_network, build_transfer
+from baselines.operations import costs
 from baselines.provenance import Record
+from baselines.released import SHIPPED, released
 from baselines.transfer import Transfer
 from baselines.weights_file import Weights, fill, read_weights, weights_path
 from metaevents.datasets import ComposedDataset
@@ -26,8 +29,7 @@ from metaevents.distributed import pick_device
 from metaevents.errors import MissingError, UsageError
 from metaevents.files import PathLike
 
-SHIPPED: Any = resources.files("baselines") / "weights"
-"""Folder of the weights that the release contains: a `Path`, unless the package is in a zip."""
+logger = logging.getLogger(__name__)
 
 
 class Baseline:
@@ -76,6 +78,25 @@ class Baseline:
             UsageError: A MAML network has another number of outputs than `ways`.
         """
         return self.model.adapt(support_x, support_y, ways)
+
+    def costs(
+        self, support_x: Tensor, support_y: Tensor, query_x: Tensor, ways: int
+    ) -> dict[str, Any]:
+        """Return spikes, operations and memory of one sample and of one adaptation.
+
+        Args:
+            support_x: Support samples [n, ...].
+            support_y: Labels [n] int64 in 0 .. ways - 1.
+            query_x: Queries [m, ...], the samples.
+            ways: Number of classes.
+
+        Returns:
+            The costs by name; see `operations.costs`.
+
+        Raises:
+            UsageError: A MAML network has another number of outputs than `ways`.
+        """
+        return costs(self.model, support_x, support_y, query_x, ways)
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:
         """Return the parameters, which the report counts."""
@@ -155,12 +176,7 @@ def load(
         return from_weights(read_weights(path), path, device=device, force=force)
     shipped = SHIPPED / RunConfig(str(name), recipe, dataset, classes=classes, ways=ways).file_name
     if not shipped.is_file():
-        files = SHIPPED.iterdir() if SHIPPED.is_dir() else ()
-        available = sorted(
-            file.name.removesuffix(".safetensors")
-            for file in files
-            if file.name.endswith(".safetensors")
-        )
+        available = [weights.name for weights in released()]
         raise MissingError(
             f"this release has no weights of {name} ({recipe}) for {dataset}, classes "
             f"{classes}, {ways} ways; it has {', '.join(available) or 'none'}; train your own "
@@ -187,6 +203,7 @@ def from_weights(
     """
     config, record = weights.config, weights.record
     place = pick_device(str(device))
+    logger.info("weights of %s (%s) from %s, on %s", config.model, config.recipe, path, place)
     if config.kind.method == "maml":
         maml = build_maml(config, build_network(config, record.frame_shape, device="meta"))
         fill(maml.to_empty(device=place), weights, path)

@@ -142,6 +142,7 @@ def adapt(
     steps: int = 1,
     second_order: bool = False,
     loss: Loss = cross_entropy,
+    visit: Callable[[Params], None] | None = None,
 ) -> Params:
     """Return the parameters after the inner loop: `steps` updates against the support loss.
 
@@ -160,9 +161,12 @@ def adapt(
         second_order: Whether the result is differentiable by `params` through the inner gradients;
             otherwise the inner gradients are constants.
         loss: The support loss.
+        visit: Called before each step with the parameters that it starts from.
     """
     names = tuple(params if learning is None else learning)
     for step in range(steps):
+        if visit is not None:
+            visit(params)
         held = params if second_order else {name: value.detach() for name, value in params.items()}
         inner = {
             name: held[name] if held[name].requires_grad else held[name].detach().requires_grad_()
@@ -330,22 +334,7 @@ class MAML(nn.Module):
         Raises:
             UsageError: The network has another number of outputs than `ways`.
         """
-        if ways != self.net.config.ways:
-            raise UsageError(
-                f"the network has {self.net.config.ways} outputs and the task has {ways} classes;"
-                f" load or train a network with ways={ways}"
-            )
-        steps = self.config.steps if self.config.test_steps is None else self.config.test_steps
-        before = {name: ordinary(value.detach()) for name, value in self.named_parameters()}
-        after = self._inner(
-            before,
-            x=ordinary(support_x.to(self.device)),
-            y=ordinary(support_y.to(self.device)),
-            tasks=None,
-            steps=steps,
-            second_order=False,
-        )
-        params = {name: value.detach() for name, value in after.items()}
+        params = self._adapted(support_x, support_y, ways)
 
         @torch.no_grad()
         def logits(x: Tensor) -> Tensor:
@@ -358,6 +347,51 @@ class MAML(nn.Module):
             return torch.cat(parallel_map(logits, chunks, self.device))
 
         return classifier
+
+    @leaves_inference_mode
+    def inner_path(self, support_x: Tensor, support_y: Tensor, ways: int) -> list[Params]:
+        """Return the network's parameters and constants along the inner loop of `adapt`.
+
+        Args:
+            support_x: Support samples [n, ...].
+            support_y: Support labels [n], in 0..ways-1.
+            ways: Number of classes.
+
+        Returns:
+            Those before each inner step, and last those after all of them.
+
+        Raises:
+            UsageError: The network has another number of outputs than `ways`.
+        """
+        path: list[Params] = []
+        path.append(self._adapted(support_x, support_y, ways, path.append))
+        names = [name for name, _ in self.net.named_parameters()]
+        constants = dict(self.net.named_buffers())
+        return [{**{name: each[name].detach() for name in names}, **constants} for each in path]
+
+    def _adapted(
+        self,
+        support_x: Tensor,
+        support_y: Tensor,
+        ways: int,
+        visit: Callable[[Params], None] | None = None,
+    ) -> Params:
+        """Return the network's adapted, prepared parameters without a graph; see `adapt`."""
+        if ways != self.net.config.ways:
+            raise UsageError(
+                f"the network has {self.net.config.ways} outputs and the task has {ways} classes;"
+                f" load or train a network with ways={ways}"
+            )
+        after = self._inner(
+            {name: ordinary(value.detach()) for name, value in self.named_parameters()},
+            x=ordinary(support_x.to(self.device)),
+            y=ordinary(support_y.to(self.device)),
+            tasks=None,
+            steps=self.config.steps if self.config.test_steps is None else self.config.test_steps,
+            second_order=False,
+            visit=visit,
+        )
+        return {name: value.detach() for name, value in after.items()}
 
     @leaves_inference_mode
     def accumulate(self, batch: TaskBatch) -> Outcome:
@@ -442,6 +476,7 @@ class MAML(nn.Module):
         tasks: int | None,
         steps: int,
         second_order: bool,
+        visit: Callable[[Params], None] | None = None,
     ) -> Params:
         """Return the network's adapted, prepared parameters from the parameters of this module."""
         net_params = {
@@ -465,6 +500,7 @@ class MAML(nn.Module):
             steps=steps,
             second_order=second_order,
             loss=self.loss,
+            visit=visit,
         )
         return self.net.prepared(adapted) if tasks is None else vmap(self.net.prepared)(adapted)
 

@@ -1,4 +1,4 @@
-"""Model cards: one card per weights file of the release, and the table of all baselines.
+"""Model cards: one card per weights file of the release, and the tables of all baselines.
 
 Cards are written from the records in the weights files and from the leaderboard's entries, so they
 cannot contradict them.
@@ -14,16 +14,28 @@ from pathlib import Path
 from typing import Any
 
 from baselines.config import RECIPES, RunConfig
-from baselines.learners import SHIPPED
+from baselines.energy_card import energy_card
 from baselines.publish import TEST_STEPS
+from baselines.released import SHIPPED
 from baselines.weights_file import Weights, read_weights
 from metaevents.benchmark.entries import Entry
 from metaevents.benchmark.markdown import table
 from metaevents.benchmark.validation import admit
+from metaevents.benchmark.wording import unshared
 from metaevents.generated_files import check_generated, write_generated
-from metaevents.specs import PAIRINGS
+from metaevents.hub_metadata import TAGS, TASK, front_matter
+from metaevents.specs import PAIRINGS, get_spec
+
+_RESULTS_NOTE = (
+    "Accuracy: ± half of the 95 % interval over fresh recordings and episodes, for this one "
+    "training ([statistics](../statistics.md)). Unshared queries: the accuracy on the queries "
+    "none of whose recordings is in the support of another class of the episode, and their share."
+)
 
 _METHODS = {"maml": "MAML", "fomaml": "first-order MAML", "transfer": "transfer learning"}
+
+_ENTRIES = "../entries/{}"
+"""Address of an entry's file, relative to a model card."""
 
 _NETWORKS = {"snn": "spiking network", "cnn": "convolutional network on summed counts"}
 
@@ -36,7 +48,7 @@ _SOURCES = {
 
 
 def write(cards: Path) -> list[Path]:
-    """Write the card of every weights file of the release, and the table of all baselines.
+    """Write the card of every weights file of the release, and the tables of all baselines.
 
     Args:
         cards: Folder of the cards, with the entries in `entries`.
@@ -80,7 +92,11 @@ def _files(cards: Path) -> dict[Path, str]:
         )
         for path, weights in shipped.items()
     }
-    return {**files, cards / "results" / "baselines.md": _all_results(entries)}
+    return {
+        **files,
+        cards / "results" / "baselines.md": _all_results(entries),
+        cards / "energy.md": energy_card(entries),
+    }
 
 
 def _is_result_of(entry: Entry, weights: Weights) -> bool:
@@ -107,6 +123,8 @@ def _card(path: Path, weights: Weights, entries: Sequence[Entry]) -> str:
     ways = f", {config.ways}-way" if config.kind.method == "maml" else ""
     trained, chosen = record.trained, record.chosen
     lines = [
+        *front_matter(_hub_fields(path.stem, config, entries)).splitlines(),
+        "",
         f"# {config.model.upper()}, recipe “{config.recipe}”: {config.dataset}, {config.classes} "
         f"classes{ways}",
         "",
@@ -148,6 +166,61 @@ def _card(path: Path, weights: Weights, entries: Sequence[Entry]) -> str:
         *_curve(record.curve),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _hub_fields(name: str, config: RunConfig, entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return what the Hugging Face Hub reads from the card of one weights file."""
+    network, method = config.model.split("-")
+    tags = ["spiking-neural-networks"] if network == "snn" else []
+    fields: dict[str, Any] = {
+        "license": "apache-2.0",
+        "library_name": "metaevents",
+        "pipeline_tag": TASK,
+        "datasets": [config.dataset],
+        "metrics": ["accuracy"],
+        "tags": [*TAGS, *tags, _METHODS[method].replace(" ", "-").lower()],
+    }
+    if entries:
+        results = [_hub_result(entry) for entry in _in_order(entries)]
+        fields["model-index"] = [{"name": name, "results": results}]
+    return fields
+
+
+def _hub_result(entry: Entry) -> dict[str, Any]:
+    """Return the result of an entry as an item of a model index."""
+    protocol, report = entry.protocol, entry.report
+    dataset = get_spec(protocol["dataset"]).title
+    recordings = f", source {report['archive']['source']}" if entry.is_subset else ""
+    return {
+        "task": {
+            "type": TASK,
+            "name": f"{protocol['ways']}-way {protocol['shots']}-shot classification",
+        },
+        "dataset": {
+            "type": protocol["dataset"],
+            "name": f"{dataset}{recordings}",
+            "config": f"{protocol['name']}, classes {protocol['classes']}, pairing "
+            f"{protocol['pairing']}",
+            "split": protocol["split"],
+            "revision": report["archive"]["fingerprint"],
+        },
+        "metrics": [
+            {
+                "type": "accuracy",
+                "name": f"Accuracy (%), ± {100 * report['ci95']:.1f} (95 % interval over fresh "
+                "recordings and episodes)",
+                "value": round(100 * report["accuracy"], 2),
+                "verified": False,
+            }
+        ],
+        "source": {"name": "Entry of the leaderboard", "url": _ENTRIES.format(entry.path.name)},
+    }
+
+
+def _in_order(entries: Sequence[Entry]) -> list[Entry]:
+    """Return entries in the order of protocol, classes and pairing."""
+    names = ("name", "classes", "pairing")
+    return sorted(entries, key=lambda entry: tuple(str(entry.protocol[name]) for name in names))
 
 
 def _differences(config: RunConfig) -> list[str]:
@@ -193,6 +266,13 @@ def _curve(curve: Sequence[Mapping[str, float]]) -> list[str]:
         for line in curve
     ]
     header = ["Step", "Training loss", "Training accuracy (%)", "Validation accuracy (%)"]
+    over = (
+        "fresh recordings and episodes"
+        if all("val_episode_ci95" in line for line in curve)
+        else "episodes of the same recordings; the answers that one over recordings needs were not "
+        "kept"
+    )
+    interval = f"± half of the 95 % interval over {over}."
     best = max(curve, key=lambda line: line["val_accuracy"])  # the first of equals
     verdict = _verdict(curve, best)
     if held_out := best.get("held_out_accuracy"):
@@ -200,7 +280,7 @@ def _curve(curve: Sequence[Mapping[str, float]]) -> list[str]:
             f" At that step, {100 * held_out:.1f} % of the samples of train classes, from held-out "
             "recordings, are classified correctly."
         )
-    return [table(header, rows, "rrrr"), "", verdict]
+    return [table(header, rows, "rrrr"), "", interval, "", verdict]
 
 
 def _verdict(curve: Sequence[Mapping[str, float]], best: Mapping[str, float]) -> str:
@@ -221,29 +301,46 @@ def _results(entries: Sequence[Entry]) -> str:
         [
             *(entry.protocol[name] for name in names),
             _accuracy(entry.report),
-            _bootstrap(entry.report),
+            unshared(entry.report),
+            _trainings(entry.report),
         ]
-        for entry in sorted(entries, key=lambda e: tuple(str(e.protocol[name]) for name in names))
+        for entry in _in_order(entries)
     ]
-    header = ["Protocol", "Classes", "Pairing", "Accuracy (%)", "Over recordings (%)"]
-    return table(header, rows, "lllrr")
+    header = [
+        "Protocol",
+        "Classes",
+        "Pairing",
+        "Accuracy (%)",
+        "Unshared queries (%)",
+        "Over trainings (%)",
+    ]
+    return "\n\n".join([_filled_table(header, rows, "lllrrl"), _RESULTS_NOTE])
+
+
+def _filled_table(header: Sequence[str], rows: Sequence[Sequence[object]], align: str) -> str:
+    """Return a table without the columns in which no row has a value."""
+    kept = [i for i in range(len(header)) if any(row[i] is not None for row in rows)]
+    return table(
+        [header[i] for i in kept],
+        [[row[i] for i in kept] for row in rows],
+        "".join(align[i] for i in kept),
+    )
 
 
 def _accuracy(report: Mapping[str, Any]) -> str:
-    """Return accuracy and interval in %, and those over several trainings if there are any."""
-    text = f"{100 * report['accuracy']:.1f} ± {100 * report['ci95']:.1f}"
-    if trainings := report["training_seeds"]:
-        text += (
-            f"; {100 * trainings['mean']:.1f} ± {100 * trainings['deviation']:.1f} over "
-            f"{trainings['seeds']} trainings"
-        )
-    return text
+    """Return accuracy and interval in %."""
+    return f"{100 * report['accuracy']:.1f} ± {100 * report['ci95']:.1f}"
 
 
-def _bootstrap(report: Mapping[str, Any]) -> str:
-    """Return the interval of the bootstrap over recordings in %."""
-    low, high = report["bootstrap95"]
-    return f"{100 * low:.1f} to {100 * high:.1f}"
+def _trainings(report: Mapping[str, Any]) -> str | None:
+    """Return mean and deviation over training seeds in %, or None for a single training."""
+    trainings = report["training_seeds"]
+    if trainings is None:
+        return None
+    return (
+        f"mean {100 * trainings['mean']:.1f}, deviation {100 * trainings['deviation']:.1f} over "
+        f"{trainings['seeds']} trainings"
+    )
 
 
 def _all_results(entries: Sequence[Entry]) -> str:
@@ -251,9 +348,11 @@ def _all_results(entries: Sequence[Entry]) -> str:
     parts = [
         "# Baselines",
         "<!-- Written by `python -m baselines cards` from cards/entries; do not edit. -->",
-        "Accuracy in %, mean ± half of the 95 % confidence interval over the episodes of the test "
-        "split. With pairing `published` the test draws from recordings of the val split, by its "
-        "definition. The command of each entry is in its file.",
+        "Accuracy in %: the mean over the episodes of the test split, ± half of its 95 % interval "
+        "over fresh recordings and episodes ([statistics](../statistics.md)). It holds for the one "
+        "training of the weights; the deviation over training seeds stands beside it where several "
+        "were trained. With pairing `published` the test draws from recordings of the val split, "
+        "by its definition. The command of each entry is in its file.",
     ]
     by_setting: dict[tuple[str, str], dict[str, dict[str, Entry]]] = {}
     for entry in sorted(entries, key=lambda e: -e.accuracy):
@@ -268,9 +367,17 @@ def _all_results(entries: Sequence[Entry]) -> str:
                     _accuracy(by_pairing[pairing].report) if pairing in by_pairing else "not run"
                     for pairing in PAIRINGS
                 ),
+                *(
+                    _trainings(by_pairing[pairing].report) if pairing in by_pairing else None
+                    for pairing in PAIRINGS
+                ),
             ]
             for name, by_pairing in methods.items()
         ]
-        header = ["Baseline", *(f"pairing `{pairing}`" for pairing in PAIRINGS)]
-        parts.append(f"## {protocol}, classes {classes}\n\n{table(header, rows, 'lrr')}")
+        header = [
+            "Baseline",
+            *(f"pairing `{pairing}`" for pairing in PAIRINGS),
+            *(f"trainings, `{pairing}`" for pairing in PAIRINGS),
+        ]
+        parts.append(f"## {protocol}, classes {classes}\n\n{_filled_table(header, rows, 'lrrll')}")
     return "\n\n".join(parts) + "\n"

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,9 @@ from metaevents.errors import UsageError
 
 Params = Mapping[str, Tensor]
 """Tensors by name: parameters, and constants such as feedback."""
+
+Record = Callable[[Tensor, Tensor], None]
+"""Called with the operands of a layer's weights [N, ...] and their products [N, ...]."""
 
 # Membranes per part of the burn-in on a CPU: enough for an efficient convolution, few enough to
 # stay near the cache.
@@ -168,6 +171,37 @@ def fill_orthogonal(tensor: Tensor, generator: torch.Generator | None = None) ->
         return tensor.copy_(drawn)
 
 
+class LayerTrace(NamedTuple):
+    """What went through one layer in a forward pass; see `SpikingNet.trace`.
+
+    The head's sizes H and W are 1, and its C is the number of features.
+
+    Attributes:
+        name: The layer's name: "body.0", "head".
+        inputs: What arrived in each time step [T, n, H, W, C]: event counts, spikes or activities.
+        operands: What the weights were multiplied by in the steps that carry a gradient
+            [S, n, H, W, C]: the potentials P, or the activities.
+        products: The weighted sums of those steps, in the graph [S * n, ...].
+        sent: What the layer sent to the next one [T, n, H / 2, W / 2, D]: spikes or activities;
+            None for the head.
+        fired: Number of spikes of the layer's neurons, before pooling; None without spikes.
+    """
+
+    name: str
+    inputs: Tensor
+    operands: Tensor
+    products: Tensor
+    sent: Tensor | None
+    fired: int | None
+
+
+class Trace(NamedTuple):
+    """A forward pass: the logits [n, ways], and what went through each layer, in order."""
+
+    logits: Tensor
+    layers: list[LayerTrace]
+
+
 class _Stack(nn.Module):
     """Convolutions with pooling, and a linear head; subclasses define what lies between."""
 
@@ -202,6 +236,17 @@ class _Stack(nn.Module):
         Args:
             params: Parameters and constants by name, see the module.
             x: Samples [n, ...].
+        """
+        raise NotImplementedError
+
+    def trace(self, params: Params, x: Tensor) -> Trace:
+        """Return the logits of samples [n, ...], and what went through each layer, for counting.
+
+        All convolutions are plain ones. So a product is zero where all of its operands are.
+
+        Args:
+            params: Parameters and constants by name, see the module.
+            x: Samples.
         """
         raise NotImplementedError
 
@@ -240,7 +285,9 @@ class _Stack(nn.Module):
         """
         raise NotImplementedError
 
-    def _convolve(self, params: Params, layer: int, x: Tensor) -> Tensor:
+    def _convolve(
+        self, params: Params, layer: int, x: Tensor, record: Record | None = None
+    ) -> Tensor:
         """Return the convolution [N, H, W, D] of frames [N, H, W, C], normalized if configured."""
         name, kernel = f"body.{layer}", self.config.kernel
         weight, bias, feedback = _layer(params, name)
@@ -253,22 +300,29 @@ class _Stack(nn.Module):
                 kernel,
                 feedback=params.get(f"{name}.feedback.{_SPECTRUM}"),
             )
+        y = convolve() if self.config.norm_groups else convolve(bias=bias)
+        if record is not None:
+            record(x, y)
+            y = y.clone()  # the recursions overwrite it
+        y = y.to(x.dtype)
         if not self.config.norm_groups:
-            return convolve(bias=bias).to(x.dtype)
-        y = convolve().to(x.dtype)
+            return y
         groups = y.view(*y.shape[:-1], self.config.norm_groups, -1).movedim(-2, 1)
         normal = layer_norm(groups, groups.shape[2:]).movedim(1, -2).flatten(-2)
         return torch.addcmul(bias, normal, params[f"body.{layer}.scale"])
 
-    def _read_out(self, params: Params, x: Tensor) -> Tensor:
+    def _read_out(self, params: Params, x: Tensor, record: Record | None = None) -> Tensor:
         """Return the head's linear map of features [N, H, W, C]: [N, ways]."""
         x, (weight, bias, feedback) = x.flatten(1), _layer(params, "head")
         if feedback is None:
-            return linear(x, weight, bias).to(x.dtype)
-        cells = x[:, None, None]
-        return conv2d(cells, weight[..., None, None], bias, feedback[..., None, None]).to(x.dtype)[
-            :, 0, 0
-        ]
+            y = linear(x, weight, bias)
+        else:
+            cells = x[:, None, None]
+            y = conv2d(cells, weight[..., None, None], bias, feedback[..., None, None])[:, 0, 0]
+        if record is not None:
+            record(x, y)
+            y = y.clone()
+        return y.to(x.dtype)
 
     def _check(self, x: Tensor, expected: str, fits: bool) -> None:
         """Raise UsageError unless `fits` holds and samples `x` have the network's P, H, W."""
@@ -365,6 +419,52 @@ class SpikingNet(_Stack):
         """
         return neuron_sequence(*self._head_input(params, x))[1].potential.flatten(1)
 
+    def trace(self, params: Params, x: Tensor) -> Trace:
+        """Return the logits of frames [n, T, P, H, W], and what went through each layer.
+
+        All convolutions are plain ones. So a product is zero where all of its operands are.
+
+        Args:
+            params: Parameters and constants by name, see the module.
+            x: Frames.
+
+        Raises:
+            UsageError: The frames do not fit the network.
+        """
+        calls: list[tuple[Tensor, Tensor]] = []
+
+        def record(operands: Tensor, products: Tensor) -> None:
+            calls.append((operands, products))
+
+        params = {name: each for name, each in params.items() if not name.endswith(_SPECTRUM)}
+        connections = self._connections(params, record)
+        frames, burn_in = self._frames(x), self.config.burn_in // self.config.time_stride
+        sent, layers = frames[: len(frames) - len(connections)], []
+        for number, (connection, neuron) in enumerate(zip(connections, self.neurons, strict=True)):
+            inputs, state, membranes = sent, None, []
+            if burn_in:
+                with torch.no_grad():
+                    u, state = neuron_sequence(inputs[:burn_in], None, connection, neuron)
+                membranes.append(u)
+            membranes.append(membranes_ahead(inputs[burn_in:], state, connection, neuron))
+            operands, products = calls[-1]
+            is_head = number == len(self.body)
+            if is_head:
+                inputs = inputs.flatten(2)[:, :, None, None]
+            else:
+                sent = torch.cat([spike(self._pool(u), neuron.surrogate) for u in membranes])
+            layers.append(
+                LayerTrace(
+                    "head" if is_head else f"body.{number}",
+                    inputs,
+                    operands.view(-1, *inputs.shape[1:]),
+                    products,
+                    None if is_head else sent,
+                    sum(int((u > 0).sum()) for u in membranes),
+                )
+            )
+        return Trace(membranes[-1][-1], layers)
+
     def prepared(self, params: Params) -> Params:
         """Return `params` with the spectra of the kernels for which `fft_conv` is faster.
 
@@ -432,13 +532,13 @@ class SpikingNet(_Stack):
         steps, stride = frames // self.config.time_stride, self.config.time_stride
         return frames % stride == 0 and steps >= self.config.burn_in // stride + len(self.neurons)
 
-    def _connections(self, params: Params) -> list[Connection]:
+    def _connections(self, params: Params, record: Record | None = None) -> list[Connection]:
         """Return each layer's connection: potentials [T, n, H, W, C] to the drive [T, n, ...]."""
 
         def convolution(layer: int, potentials: Tensor) -> Tensor:
-            return _over_time(partial(self._convolve, params, layer), potentials)
+            return _over_time(partial(self._convolve, params, layer, record=record), potentials)
 
-        head = partial(_over_time, partial(self._read_out, params))
+        head = partial(_over_time, partial(self._read_out, params, record=record))
         return [*(partial(convolution, layer) for layer in range(len(self.body))), head]
 
     def _burn_in(
@@ -562,6 +662,35 @@ class ConvNet(_Stack):
             activity = torch.relu(self._pooled(params, layer, activity))
         return activity.flatten(1)
 
+    def trace(self, params: Params, x: Tensor) -> Trace:
+        """Return the logits of counts [n, P, H, W], and what went through each layer.
+
+        Args:
+            params: Parameters and constants by name, see the module.
+            x: Counts.
+
+        Raises:
+            UsageError: The counts do not fit the network.
+        """
+        calls: list[tuple[Tensor, Tensor]] = []
+
+        def record(operands: Tensor, products: Tensor) -> None:
+            calls.append((operands, products))
+
+        activity, layers = self._counts(x), []
+        for layer in range(len(self.body)):
+            pooled = self._pooled(params, layer, activity, record)
+            activity = torch.relu(pooled)
+            inputs, products = calls[-1]
+            name = f"body.{layer}"
+            layers.append(
+                LayerTrace(name, inputs[None], inputs[None], products, activity[None], None)
+            )
+        logits = self._read_out(params, activity, record)
+        inputs, products = calls[-1]
+        cells = inputs[None, :, None, None]
+        return Trace(logits, [*layers, LayerTrace("head", cells, cells, products, None, None)])
+
     def _counts(self, x: Tensor) -> Tensor:
         """Return samples as counts [n, H, W, P] in the dtype of the weights."""
         self._check(x, "[n, P, H, W] or [n, T, P, H, W]", x.dim() in (4, 5))
@@ -569,9 +698,11 @@ class ConvNet(_Stack):
         counts = x.sum(1, dtype=dtype) if x.dim() == 5 else x.to(dtype)
         return counts.permute(0, 2, 3, 1).contiguous()
 
-    def _pooled(self, params: Params, layer: int, activity: Tensor) -> Tensor:
+    def _pooled(
+        self, params: Params, layer: int, activity: Tensor, record: Record | None = None
+    ) -> Tensor:
         """Return a layer's pooled output [n, H / 2, W / 2, D] before the nonlinearity."""
-        return pool2d(self._convolve(params, layer, activity), self.config.pooling)
+        return pool2d(self._convolve(params, layer, activity, record), self.config.pooling)
 
     def membranes_by_layer(self, x: Tensor) -> Iterator[Callable[[], Tensor]]:
         """Yield for each layer in order a function that returns its membranes, for `init`.

@@ -11,8 +11,9 @@ from pathlib import Path
 from statistics import fmean
 
 from baselines.accuracy import learner_accuracy
-from baselines.learners import SHIPPED, from_weights
+from baselines.learners import from_weights
 from baselines.provenance import Seen
+from baselines.released import SHIPPED
 from baselines.training.folder import learning_curve
 from baselines.training.validation import validation_episodes
 from baselines.weights_file import Weights, read_weights, weights_path

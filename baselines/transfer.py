@@ -74,7 +74,28 @@ class Transfer(nn.Module):
         Returns:
             A function from queries [m, ...] to logits [m, ways].
         """
-        features = self.features(support_x)
+        layer, scale = self.new_head(self.features(support_x), support_y, ways)
+
+        @leaves_inference_mode
+        @torch.no_grad()
+        def classifier(query_x: Tensor) -> Tensor:
+            logits: Tensor = layer(self.features(query_x) / scale)
+            return logits
+
+        return classifier
+
+    @leaves_inference_mode
+    def new_head(self, features: Tensor, support_y: Tensor, ways: int) -> tuple[nn.Linear, Tensor]:
+        """Return a last layer that was trained on a support set, and the scale of its input.
+
+        Args:
+            features: Features of the support samples [n, features].
+            support_y: Support labels [n], in 0..ways-1.
+            ways: Number of classes.
+
+        Returns:
+            The layer, which takes features divided by the scale, and the scale.
+        """
         # One scale for all features, so that one learning rate suits every network. It comes from
         # the support alone, so that no prediction depends on the other queries.
         scale = features.pow(2).sum(1).mean().sqrt().clamp_min(1e-12)
@@ -86,14 +107,7 @@ class Transfer(nn.Module):
             self.lr,
             self.weight_decay,
         )
-
-        @leaves_inference_mode
-        @torch.no_grad()
-        def classifier(query_x: Tensor) -> Tensor:
-            logits: Tensor = layer(self.features(query_x) / scale)
-            return logits
-
-        return classifier
+        return layer, scale
 
     @leaves_inference_mode
     @torch.no_grad()

@@ -7,6 +7,7 @@ learns with them to `baselines.learners`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,9 +22,10 @@ from baselines.inference_mode import leaves_inference_mode
 from baselines.models import weight_shapes
 from baselines.provenance import Record
 from metaevents._version import __version__
-from metaevents.benchmark.untrusted import describe, parse_json, read_bytes
 from metaevents.errors import UsageError
 from metaevents.files import PathLike, user_path, write_atomic
+from metaevents.hashing import canonical_json
+from metaevents.untrusted import describe, parse_json, read_bytes
 
 FORMAT = "metaevents-baseline"
 
@@ -62,7 +64,22 @@ class Weights:
             "record": json.dumps(self.record.to_dict()),
         }
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.tensors.items()}
+        metadata["sha256"] = tensors_digest(tensors, metadata["config"], metadata["record"])
         write_atomic(path, save(tensors, metadata))
+
+
+def tensors_digest(tensors: Mapping[str, Tensor], *texts: str) -> str:
+    """Return the hex SHA-256 of tensors, with their names, types and shapes, and of texts.
+
+    Args:
+        tensors: Tensors on the CPU, by name.
+        texts: What else the digest covers.
+    """
+    hasher = hashlib.sha256(canonical_json(texts))
+    for name, value in sorted(tensors.items()):
+        hasher.update(canonical_json([name, str(value.dtype), list(value.shape)]))
+        hasher.update(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return hasher.hexdigest()
 
 
 def weights_path(source: PathLike) -> Path:
@@ -116,7 +133,14 @@ def read_weights(path: PathLike) -> Weights:
         raise UsageError(
             f"{path} does not fit its own description ({reason}); copy or train it again"
         ) from error
-    return Weights(_tensors(path, content), config, record)
+    tensors = _tensors(path, content)
+    stated = metadata.get("sha256")  # some of the shipped weights have none
+    if stated not in (None, tensors_digest(tensors, metadata["config"], metadata["record"])):
+        raise UsageError(
+            f"{path} has other numbers or another description than were written; copy or train it "
+            "again"
+        )
+    return Weights(tensors, config, record)
 
 
 def _header(content: bytes) -> dict[str, Any]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from metaevents.archive.reader import Archive
     from metaevents.benchmark import Report, evaluate
     from metaevents.composition import compose
-    from metaevents.datasets import ComposedDataset, DoubleASLDVS, DoubleNMNIST, load
+    from metaevents.datasets import ComposedDataset, DoubleASLDVS, DoubleNMNIST, NOmniglot, load
     from metaevents.episodes import Episode, EpisodeLoader
     from metaevents.errors import (
         ArchiveError,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [  # noqa: RUF022  in the order in which a user needs them
     "DoubleNMNIST",
     "DoubleASLDVS",
+    "NOmniglot",
     "load",
     "compose",
     "EpisodeLoader",
@@ -56,6 +57,7 @@ __all__ = [  # noqa: RUF022  in the order in which a user needs them
 _MODULE_OF = {
     "DoubleNMNIST": "datasets",
     "DoubleASLDVS": "datasets",
+    "NOmniglot": "datasets",
     "load": "datasets",
     "compose": "composition",
     "EpisodeLoader": "episodes",
@@ -80,6 +82,7 @@ _SUBMODULES = (
     "benchmark",
     "building",
     "cache",
+    "classification",
     "cli",
     "composition",
     "dataset_card",

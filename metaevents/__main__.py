@@ -1,8 +1,21 @@
-"""Run the command line: `python -m metaevents` does what the console script `metaevents` does."""
+"""Run the command line: `python -m metaevents` and the console script `metaevents`."""
 
 import sys
 
-from metaevents.cli import main
+
+def main() -> int:
+    """Run one command, and let an interrupt end the program quietly while it is being loaded.
+
+    Returns:
+        The exit status; see `metaevents.cli.base`.
+    """
+    try:
+        from metaevents.cli import main as run
+
+        return run()
+    except KeyboardInterrupt:
+        return 130
+
 
 if __name__ == "__main__":
     sys.exit(main())

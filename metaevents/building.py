@@ -1,8 +1,9 @@
-"""Archives of the built-in datasets: their paths, how they are built and opened, and their rules.
+"""Archives of datasets: their paths, how they are built and opened, and their rules.
 
-`build_archive` writes the archive of recordings, `open_archive` opens it and makes it first if it
-is missing, and `verify_rules` checks it against the dataset's rules. The archive format is left to
-`metaevents.archive`, archives of a user's own datasets to `metaevents.composition`.
+`build_archive` writes the archive of a built-in dataset, `open_archive` opens the archive of any
+dataset and makes that of a built-in one first if it is missing, and `verify_rules` checks it
+against the dataset's rules. The archive format is left to `metaevents.archive`, building a user's
+own datasets to `metaevents.composition`.
 """
 
 from __future__ import annotations
@@ -13,14 +14,26 @@ from pathlib import Path
 
 from metaevents.archive.reader import Archive
 from metaevents.archive.writer import ArchiveHeader, build
+from metaevents.custom_rules import archived_rules
 from metaevents.download import fetch_recordings
-from metaevents.errors import ArchiveError, MissingError
+from metaevents.errors import ArchiveError, MetaeventsError, MissingError, UsageError
 from metaevents.files import PathLike, user_path
-from metaevents.sources import ASLDVS, NMNIST
+from metaevents.sources import ASLDVS, NMNIST, NOmniglot
 from metaevents.sources.base import SIMULATED, RecordingRef, Source
-from metaevents.specs import PARTITIONS, DatasetRules, DatasetSpec, get_spec, specs
+from metaevents.specs import (
+    PARTITIONS,
+    DatasetRules,
+    DatasetSpec,
+    PartitionRule,
+    get_spec,
+    specs,
+)
 
-_READERS: Mapping[str, Callable[[PathLike], Source]] = {"nmnist": NMNIST, "asl-dvs": ASLDVS}
+_READERS: Mapping[str, Callable[[PathLike], Source]] = {
+    "nmnist": NMNIST,
+    "asl-dvs": ASLDVS,
+    "n-omniglot": NOmniglot,
+}
 
 
 def archive_path(name: str, root: PathLike) -> Path:
@@ -53,13 +66,16 @@ def open_source(name: str, folder: PathLike) -> Source:
     return _READERS[get_spec(name).recordings["folder"]](folder)
 
 
-def archive_header(rules: DatasetRules, license: str, citation: str) -> ArchiveHeader:
+def archive_header(
+    rules: DatasetRules, license: str, citation: str, stored: str | None = None
+) -> ArchiveHeader:
     """Return what the archive of a dataset states beside its recordings.
 
     Args:
         rules: The dataset's rules.
         license: License of the recordings.
         citation: Citation of the recordings.
+        stored: The JSON of a user's own dataset, which the archive keeps.
     """
     return ArchiveHeader(
         dataset=rules.name,
@@ -68,6 +84,7 @@ def archive_header(rules: DatasetRules, license: str, citation: str) -> ArchiveH
         license=license,
         citation=citation,
         fingerprint=rules.fingerprint,
+        rules=stored,
     )
 
 
@@ -110,7 +127,7 @@ def build_archive(
         source,
         path,
         header,
-        spec.partition_rule,
+        spec.partition_rule(),
         jobs=jobs,
         force=force,
         exist_ok=exist_ok,
@@ -119,27 +136,32 @@ def build_archive(
 
 
 def open_archive(name: str, root: PathLike, *, download: bool = False) -> Archive:
-    """Open the archive of a built-in dataset.
+    """Open the archive of a dataset.
 
     Args:
-        name: Name of the dataset.
+        name: Name of the dataset: a built-in one, or one of the user's own.
         root: The archive, or the folder that holds it; see `archive_path`.
-        download: Fetch the recordings and build the archive if it is missing.
+        download: Fetch the recordings and build the archive if it is missing. Only the recordings
+            of built-in datasets can be fetched.
 
     Returns:
         The open archive.
 
     Raises:
-        UsageError: There is no dataset of that name.
+        UsageError: There is no built-in dataset of that name, and no archive.
         MissingError: There is no archive and `download` is False; the message names the two
             commands that make it.
         FetchError: The download failed.
         ArchiveError: The file is not a complete archive of this dataset.
     """
-    spec = get_spec(name)
     path = archive_path(name, root)
     if not path.exists():
-        folder = path.parent
+        if name not in specs():
+            raise UsageError(
+                f"no dataset {name!r}; choose one of {', '.join(specs())}, or build {path} with "
+                "`metaevents build --rules`"
+            )
+        spec, folder = get_spec(name), path.parent
         quoted = shlex.quote(str(folder))
         if not download:
             raise MissingError(
@@ -157,48 +179,107 @@ def open_archive(name: str, root: PathLike, *, download: bool = False) -> Archiv
     return archive
 
 
+def dataset_rules(archive: Archive) -> DatasetRules | None:
+    """Return the rules of the dataset that an archive was made for.
+
+    Args:
+        archive: An open archive.
+
+    Returns:
+        The rules of the built-in dataset, or those that the archive keeps; None for a user's own
+        composition of an earlier release, which keeps none.
+
+    Raises:
+        ArchiveError: This release does not know the protocol version, or the archive keeps
+            something else than rules for its recordings.
+    """
+    if archive.dataset in specs():
+        spec = get_spec(archive.dataset, archive.protocol_version)
+        return spec.rules(simulated=archive.simulated)
+    custom = archived_rules(archive)
+    if custom is None:
+        return None
+    try:
+        return custom.dataset_rules(archive.labels, archive.sensor_size)
+    except MetaeventsError as error:
+        raise ArchiveError(f"the rules in {archive.path}: {error}") from error
+
+
+def required_rules(archive: Archive) -> DatasetRules:
+    """Return the rules of the dataset that an archive was made for; see `dataset_rules`.
+
+    Args:
+        archive: An open archive.
+
+    Raises:
+        ArchiveError: As for `dataset_rules`, or the archive keeps no rules.
+    """
+    rules = dataset_rules(archive)
+    if rules is None:
+        raise ArchiveError(
+            f"{archive.path} keeps no rules of {archive.dataset}; compose it in Python with "
+            "metaevents.compose, or build it again with `metaevents build --rules`"
+        )
+    return rules
+
+
 def verify_rules(archive: Archive) -> list[str]:
     """Recompute partition and fingerprint of an archive by the rules of its dataset.
 
     Args:
-        archive: An open archive. Only built-in datasets have rules to check against.
+        archive: An open archive.
 
     Returns:
-        One line per check that passed.
+        One line per check that passed, or that could not be made.
 
     Raises:
         ArchiveError: A check failed.
     """
-    if archive.dataset not in specs():
+    rules = dataset_rules(archive)
+    if rules is None:
         return [
-            f"fingerprint: {archive.fingerprint} (not recomputed: the rules of {archive.dataset} "
-            "are not built in)"
+            f"fingerprint: {archive.fingerprint} (not recomputed: the archive keeps no rules of "
+            f"{archive.dataset})"
         ]
-    spec = get_spec(archive.dataset, archive.protocol_version)
-    _require_geometry(archive, spec)
-    table = archive.table
-    for index, id in enumerate(archive.ids):
-        folder = id.split("/")[0] if id.count("/") == 2 else ""
-        label = archive.labels[table["label"][index]]
-        ref = RecordingRef(id, label, folder, int(table["number"][index]), "")
-        expected = spec.partition_rule(
-            ref, int(table["position"][index]), int(table["files"][index])
-        )
-        if expected != PARTITIONS[table["partition"][index]]:
-            raise ArchiveError(
-                f"{archive.path}: recording {id} is not in its partition, {expected}; "
-                "build it again"
-            )
-    fingerprint = spec.rules(simulated=archive.simulated).fingerprint(archive.contents)
+    if archive.dataset in specs():
+        spec = get_spec(archive.dataset, archive.protocol_version)
+        _require_geometry(archive, spec)
+        rule: PartitionRule | None = spec.partition_rule()
+        origin = f"protocol version {spec.protocol_version}"
+    else:
+        custom = archived_rules(archive)
+        rule = custom.partition_rule(rules) if custom else None
+        origin = f"partition {custom.partition!r}" if custom else ""
+    if rule is not None:
+        _require_partition(archive, rule)
+    fingerprint = rules.fingerprint(archive.contents)
     if fingerprint != archive.fingerprint:
         raise ArchiveError(
             f"{archive.path}: the fingerprint is {archive.fingerprint}, "
             f"its contents give {fingerprint}; build it again"
         )
     return [
-        f"partition: every recording is where protocol version {spec.protocol_version} puts it",
+        "partition: not recomputed, since it was given as a function"
+        if rule is None
+        else f"partition: every recording is where {origin} puts it",
         f"fingerprint: {fingerprint}",
     ]
+
+
+def _require_partition(archive: Archive, rule: PartitionRule) -> None:
+    """Check that every recording is in the partition that a rule gives."""
+    table = archive.table
+    for index, id in enumerate(archive.ids):
+        label = archive.labels[table["label"][index]]
+        folder, inner, _ = id.partition(f"/{label}/")
+        number = int(table["number"][index])
+        ref = RecordingRef(id, label, folder if inner else "", number, "")
+        expected = rule(ref, int(table["position"][index]), int(table["files"][index]))
+        if expected != PARTITIONS[table["partition"][index]]:
+            raise ArchiveError(
+                f"{archive.path}: recording {id} is not in its partition, {expected}; "
+                "build it again"
+            )
 
 
 def _require_geometry(archive: Archive, spec: DatasetSpec) -> None:

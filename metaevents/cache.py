@@ -10,8 +10,11 @@ grid and their counts: frames and sums are made from it. "events" holds each rec
 event lists are made from it.
 
 A side file is checked when it is mapped: its checksums, and that no entry lies outside the frame,
-since compiled loops write to the places that it names. What fails a check is decoded anew. If the
-cache cannot be used, a folder for temporary files takes its place, which only this user may enter.
+since compiled loops write to the places that it names. What fails a check is decoded anew. A check
+takes time in proportion to the size, so a note beside the columns says which state of the files has
+passed; while the operating system reports that state, this user's later processes map them at once.
+If the cache cannot be used, a folder for temporary files takes its place, which only this user may
+enter.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -32,7 +36,7 @@ from functools import cache
 from itertools import chain
 from math import prod
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from platformdirs import user_cache_path
@@ -51,9 +55,13 @@ _VERSION = 3  # of the side files; part of their names
 
 _META = "side-file.json"
 
+_NOTE = ".checked"  # ending of the notes that a side file was checked
+
 _META_BYTES = 1 << 16  # no side file describes itself in more
 
 _PAGE = 4096  # bytes that are summed for a checksum
+
+_SETTLED_NS = 2_000_000_000  # a file changed again within this time could look the same
 
 _EVENT_COLUMNS = {"t": "i4", "x": "u2", "y": "u2", "p": "u1"}
 
@@ -98,7 +106,8 @@ def side_files(fingerprint: str | None = None) -> list[tuple[Path, int]]:
             folder = meta.parent
             with suppress(OSError):  # another process may be removing it
                 if not folder.is_symlink():
-                    found.append((folder, sum(file.lstat().st_size for file in folder.iterdir())))
+                    files = (path for path in folder.iterdir() if path.suffix != _NOTE)
+                    found.append((folder, sum(file.lstat().st_size for file in files)))
     return found
 
 
@@ -139,11 +148,13 @@ class Columns:
         largest: The largest entry of the column `count`; 0 if there is no such column.
     """
 
-    def __init__(self, columns: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, columns: Mapping[str, np.ndarray], largest: int | None = None) -> None:
         self._columns = dict(columns)
         self.offset = np.array(self._columns.pop("offset"))
-        count = self._columns.get("count")
-        self.largest = 0 if count is None else int(count.max(initial=0))
+        if largest is None:
+            count = self._columns.get("count")
+            largest = 0 if count is None else int(count.max(initial=0))
+        self.largest = largest
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._columns[name]
@@ -185,8 +196,13 @@ class _Kind:
     lengths: np.ndarray
     decode: Decode
 
-    def fits(self, columns: Columns) -> bool:
-        """Return whether every entry is where compiled loops may write."""
+    def fits(self, columns: Columns, entries: bool) -> bool:
+        """Return whether every entry is where compiled loops may write.
+
+        Args:
+            columns: The columns of a side file.
+            entries: Whether to look at every entry, not only at where recordings begin and end.
+        """
         offset = columns.offset
         lengths = np.diff(offset)
         return bool(
@@ -198,7 +214,7 @@ class _Kind:
             and all(
                 columns[name].max(initial=0) < bound
                 and (columns[name].dtype.kind == "u" or columns[name].min(initial=0) >= 0)
-                for name, bound in self.bounds.items()
+                for name, bound in (self.bounds.items() if entries else ())
             )
         )
 
@@ -420,14 +436,82 @@ def _load(folder: Path, kind: _Kind) -> Columns | None:
         dtypes = {**kind.dtypes, "offset": "i8"}
         if stated.keys() != dtypes.keys():
             return None
-        mapped = {name: _map(folder / name, dtype) for name, dtype in dtypes.items()}
-        for name, values in mapped.items():
+        opened = {name: _map(folder / name, dtype) for name, dtype in dtypes.items()}
+        state = {name: list(status) for name, (_, status) in opened.items()}
+        largest = _noted(folder, state)
+        for name, (values, _) in opened.items():
+            if largest is not None and name != "offset":
+                continue
             if stated[name]["checksum"] != _checksum(values):
                 return None
-        columns = Columns(mapped)
+        columns = Columns({name: values for name, (values, _) in opened.items()}, largest)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
-    return columns if kind.fits(columns) else None
+    if not kind.fits(columns, entries=largest is None):
+        return None
+    if largest is None:
+        _note(folder, state, columns.largest)
+    return columns
+
+
+class _FileState(NamedTuple):
+    """What the operating system says of a file; a change of its content changes it."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+
+
+def _note_path(folder: Path) -> Path:
+    """Return the path of this user's note that a side file was checked."""
+    user = os.geteuid() if hasattr(os, "geteuid") else "user"
+    return folder / f"{user}{_NOTE}"
+
+
+def _noted(folder: Path, state: Mapping[str, Sequence[int]]) -> int | None:
+    """Return the largest count of a side file of which this user has checked this very state.
+
+    Args:
+        folder: The side file.
+        state: `_FileState` of each column, as a list.
+    """
+    try:
+        with _open_regular(_note_path(folder)) as file:
+            status = os.fstat(file)
+            note = json.loads(os.read(file, _META_BYTES))
+        own = not hasattr(os, "geteuid") or (
+            status.st_uid == os.geteuid() and not status.st_mode & 0o022
+        )
+        settled = status.st_mtime_ns >= _newest(state) + _SETTLED_NS
+        if own and settled and note["state"] == state:
+            largest: int = note["largest"]
+            return largest
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        pass
+    return None
+
+
+def _note(folder: Path, state: Mapping[str, Sequence[int]], largest: int) -> None:
+    """Write down that a side file in this state has passed its checks."""
+    if time.time_ns() < _newest(state) + _SETTLED_NS:
+        return  # the note would not be believed
+    with suppress(OSError):  # the cache of somebody else, or a full disk
+        # Not through `write_atomic`: nobody else may write into this file at any moment.
+        descriptor, name = tempfile.mkstemp(".part", ".", folder)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                json.dump({"state": state, "largest": largest}, file)
+            Path(name).replace(_note_path(folder))
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def _newest(state: Mapping[str, Sequence[int]]) -> int:
+    """Return when a file of a side file was last changed, in nanoseconds."""
+    return max(max(_FileState(*values)[-2:]) for values in state.values())
 
 
 @contextmanager
@@ -449,19 +533,23 @@ def _open_regular(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _map(path: Path, dtype: str) -> np.ndarray:
-    """Return a file's memory-mapped contents.
+def _map(path: Path, dtype: str) -> tuple[np.ndarray, _FileState]:
+    """Return a file's memory-mapped contents, and the state of the file before they were read.
 
     Raises:
         OSError: It is no file, or cannot be opened.
         ValueError: Its length is not a multiple of the dtype's.
     """
     with _open_regular(path) as descriptor:
-        if not os.fstat(descriptor).st_size:  # an empty file cannot be mapped
-            return np.empty(0, dtype)
+        status = os.fstat(descriptor)
+        state = _FileState(
+            status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        )
+        if not status.st_size:  # an empty file cannot be mapped
+            return np.empty(0, dtype), state
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             # A plain view: slicing an np.memmap takes several times as long.
-            return np.asarray(np.memmap(file, dtype=dtype, mode="r"))
+            return np.asarray(np.memmap(file, dtype=dtype, mode="r")), state
 
 
 def _checksum(values: np.ndarray) -> str:
@@ -506,7 +594,7 @@ def _make(folder: Path, kind: _Kind, archive: Archive, progress: bool | None) ->
                 os.fsync(file.fileno())
         _write_synced(temporary / "offset", np.cumsum(lengths, dtype="i8").tobytes())
         stated = {
-            name: {"dtype": dtype, "checksum": _checksum(_map(temporary / name, dtype))}
+            name: {"dtype": dtype, "checksum": _checksum(_map(temporary / name, dtype)[0])}
             for name, dtype in (*kind.dtypes.items(), ("offset", "i8"))
         }
         _write_synced(temporary / _META, json.dumps({"columns": stated}).encode())

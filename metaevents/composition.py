@@ -1,33 +1,34 @@
-"""A user's own datasets: recordings of any labeled source side by side, at any arity.
+"""A user's own datasets: recordings of any labeled source, single or side by side.
 
-`compose` builds the archive if it is missing and returns a `metaevents.datasets.ComposedDataset`.
-The benchmark's datasets are in `metaevents.datasets`.
+`compose` takes the rules as arguments. It builds the archive if it is missing and returns a
+`metaevents.datasets.ComposedDataset`. `build_custom` builds the archive of a rules file. The
+benchmark's datasets are in `metaevents.datasets`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import product
+from pathlib import Path
 
 from metaevents.archive.reader import Archive
 from metaevents.archive.writer import build
 from metaevents.arguments import whole_number
 from metaevents.building import archive_header
+from metaevents.class_splits import Splits
+from metaevents.custom_rules import AS_ARCHIVED, CustomRules, archived_rules, checked_name
 from metaevents.datasets import ComposedDataset
 from metaevents.errors import UsageError
 from metaevents.files import PathLike, user_path
-from metaevents.sources.base import Source
+from metaevents.sources.base import SIMULATED, Source
 from metaevents.specs import (
-    PARTITION_RULES,
-    PARTITIONS,
-    Composition,
+    BY_CLASS,
+    PARTITION_NAMES,
     DatasetRules,
     PartitionRule,
     require_unique_labels,
 )
 
-_MAX_CLASSES = 3_000_000  # all pairs of the 1,623 characters of N-Omniglot are 2,634,129
+_MAX_ARITY = 1 << 32  # as for the cells of a frame
 
 
 def compose(
@@ -37,7 +38,7 @@ def compose(
     split: str = "train",
     name: str | None = None,
     root: PathLike | None = None,
-    splits: Mapping[str, Iterable[str | Sequence[str]]] | None = None,
+    splits: Splits | None = None,
     partition: str | PartitionRule | None = None,
     crop: tuple[int, int] | None = None,
     downsample: int = 1,
@@ -51,6 +52,8 @@ def compose(
 ) -> ComposedDataset:
     """Return a user's own dataset: `arity` recordings of any labeled source side by side.
 
+    With arity 1, a class is a label, and a sample is one recording: plain few-shot learning.
+
     Args:
         source: Recordings (`metaevents.sources`), or an archive of them (its path, or opened).
         arity: Recordings per sample.
@@ -58,13 +61,21 @@ def compose(
         name: Name of the dataset and of its archive; `<name of the source>-x<arity>` by default.
         root: Folder for the archive `<name>.h5`, which is built if it is missing. Not needed if
             `source` is an archive.
-        splits: Split -> its classes, each a name ("357") or a tuple of labels. By default, every
-            class is in each split; that may be at most 3 million classes.
+        splits: Which classes train, validate and test. It must be given, as one of:
+
+            - "disjoint": the classes are dealt at random, 64 % to train, 16 % to val and 20 % to
+              test. The deal follows from the set of labels and the arity alone, so it does not
+              depend on the recordings; the dataset's fingerprint covers it.
+            - "disjoint-labels": the labels are dealt so, and each split has all classes of its
+              labels. With arity 1 that is the same.
+            - A dictionary from split to its classes, each a name ("357") or a tuple of labels.
         partition: Which recordings train, validate and test: a name from
-            `metaevents.specs.PARTITION_RULES`, or a function (recording, position, files) -> split.
-            "blocks-60-20-20" by default. An archive has its own, so give none with it.
+            `metaevents.specs.PARTITION_NAMES`, or a function (recording, position, files) -> split.
+            "blocks-60-20-20" by default. With "by-class", all recordings of a label serve the split
+            of its classes, so no label may be in classes of two splits. An archive has its own
+            partition; only "by-class" can be given with it.
         crop: (width, height) kept of a recording, in pixels; the whole sensor by default.
-        downsample: Both axes are divided by it.
+        downsample: Both axes are divided by it; a height of 1 stays 1.
         window_us: Microseconds kept from a recording's first event.
         bins: Time bins over the window.
         min_gap: Least distance in file numbers between support and query of a class on one side.
@@ -77,12 +88,12 @@ def compose(
         The dataset, for `EpisodeLoader`.
 
     Raises:
-        UsageError: Numbers or names do not fit together, or the archive of that name holds other
-            recordings.
+        UsageError: `splits` is missing, numbers or names do not fit together, or the archive of
+            that name holds other recordings or another dataset.
         ArchiveError: The archive's window is too short.
 
     Example:
-        triple = compose("data/double-nmnist.h5", arity=3, crop=(32, 32), downsample=2)
+        digits = compose("data/double-nmnist.h5", arity=1, splits="disjoint")
     """
     recordings = Archive(source) if isinstance(source, (str, os.PathLike)) else source
     if not isinstance(recordings, (Archive, Source)):
@@ -93,42 +104,38 @@ def compose(
     labels = tuple(recordings.labels)
     require_unique_labels(labels)
     jobs = whole_number("jobs", jobs, least=1, most=1024)
-    sensor_size = recordings.sensor_size
-    composition = Composition(
-        arity, sensor_size if crop is None else crop, downsample, window_us, bins
-    )
-    if composition.crop[0] > sensor_size[0] or composition.crop[1] > sensor_size[1]:
-        raise UsageError(
-            f"crop={composition.crop} goes beyond the sensor's {tuple(sensor_size)} pixels; "
-            "give at most that"
-        )
+    arity = whole_number("arity", arity, least=1, most=_MAX_ARITY)
     origin = recordings.dataset if isinstance(recordings, Archive) else recordings.name
-    rules = DatasetRules(
-        name=_checked_name(f"{origin}-x{composition.arity}" if name is None else name),
-        version=None,
-        labels=labels,
-        composition=composition,
-        splits={"published": _find_classes(splits, labels, composition.arity)},
-        pools={"all": {part: (part,) for part in PARTITIONS}},
-        published=None,
+    custom = CustomRules(
+        name=checked_name(f"{origin}-x{arity}" if name is None else name),
+        arity=arity,
+        splits=splits,
+        partition=_partition_name(partition),
+        crop=crop,
+        downsample=downsample,
+        window_us=window_us,
+        bins=bins,
         min_gap=min_gap,
-        partition="as archived",
+        license=license,
+        citation=citation,
     )
     if isinstance(recordings, Archive):
-        if partition is not None:
+        if partition not in (None, BY_CLASS):
             raise UsageError(
                 f"partition given for the archive {recordings.path}, which has its own; "
-                "give the source instead"
+                f"give {BY_CLASS!r}, or give the source instead"
             )
+        rules = custom.dataset_rules(labels, recordings.sensor_size)
         return ComposedDataset(recordings, rules, split)
     if root is None:
         raise UsageError(
             "compose was given recordings but no root; give root=FOLDER to keep their archive in"
         )
+    rules = custom.dataset_rules(labels, recordings.sensor_size)
     path = user_path(root) / f"{rules.name}.h5"
     if not path.exists():
-        header, rule = archive_header(rules, license, citation), _partition_rule(partition)
-        build(recordings, path, header, rule, jobs=jobs, exist_ok=True, progress=progress)
+        rule = partition if callable(partition) else None
+        build_custom(custom, path, recordings, rule, jobs=jobs, exist_ok=True, progress=progress)
     archive = Archive(path)
     if (
         archive.source != recordings.name
@@ -139,117 +146,97 @@ def compose(
             f"{path} holds other recordings ({archive.source}); give another name or root, "
             "or remove it"
         )
+    _require_same_rules(archive, custom, rules)
     return ComposedDataset(archive, rules, split)
 
 
-def _partition_rule(partition: str | PartitionRule | None) -> PartitionRule:
-    """Return the partition rule that the user gave by name or as a function."""
-    if callable(partition):
-        return partition
-    chosen = partition or "blocks-60-20-20"
-    if chosen not in PARTITION_RULES:
-        raise UsageError(
-            f"partition={chosen!r}; choose one of {', '.join(PARTITION_RULES)} or give a function"
-        )
-    return PARTITION_RULES[chosen]
-
-
-def _checked_name(name: str) -> str:
-    """Return the name of a dataset, which must be fit for a file name."""
-    if not isinstance(name, str) or not name or name[0] == "." or {*name} & {*"/\\\0"}:
-        raise UsageError(
-            f"name={name!r} cannot name a file; give a text without slashes or a leading dot"
-        )
-    return name
-
-
-def _find_classes(
-    splits: Mapping[str, Iterable[str | Sequence[str]]] | None, labels: tuple[str, ...], arity: int
-) -> dict[str, tuple[tuple[str, ...], ...]]:
-    """Return the user's classes as tuples of labels; by default every class in each split."""
-    if splits is None:
-        if len(labels) ** min(arity, 64) > _MAX_CLASSES:
-            raise UsageError(
-                f"arity={arity} with {len(labels)} labels gives more than {_MAX_CLASSES:,} "
-                'classes; name those of each split, such as splits={"train": [...]}'
-            )
-        return dict.fromkeys(PARTITIONS, tuple(product(labels, repeat=arity)))
-    if not isinstance(splits, Mapping):
-        raise UsageError(f"splits={splits!r}; give a dictionary from split to its classes")
-    if unknown := sorted(set(map(str, splits)) - set(PARTITIONS)):
-        raise UsageError(f"splits has the keys {', '.join(unknown)}; use {', '.join(PARTITIONS)}")
-    names = _Names(labels, arity)
-    found = {}
-    for split, classes in splits.items():
-        if not isinstance(classes, Iterable):
-            raise UsageError(f"the {split} split has the classes {classes!r}; give a list of names")
-        found[split] = tuple(names.resolve(c, split) for c in classes)
-        if not found[split]:
-            raise UsageError(
-                f"the {split} split names no class; give at least one, or leave it out"
-            )
-    return found
-
-
-class _Names:
-    """Finds the classes that a user names, without making the names of all classes.
-
-    `metaevents.specs.class_name` joins the labels without a hyphen if all are single characters,
-    and with hyphens otherwise.
+def build_custom(
+    custom: CustomRules,
+    path: PathLike,
+    source: Source,
+    rule: PartitionRule | None = None,
+    *,
+    jobs: int = 1,
+    force: bool = False,
+    exist_ok: bool = False,
+    progress: bool | None = None,
+) -> Path:
+    """Write the archive of a user's own dataset, with its rules.
 
     Args:
-        labels: The component labels.
-        arity: Number of labels of a class.
+        custom: The rules.
+        path: The archive; its folder is created.
+        source: The recordings.
+        rule: The partition rule, if it has no name.
+        jobs: Number of reading processes.
+        force: Replace an existing archive.
+        exist_ok: Leave an existing archive as it is.
+        progress: Whether to show a progress bar; None shows it on a terminal.
+
+    Returns:
+        The absolute path of the archive.
+
+    Raises:
+        UsageError: The rules do not fit the recordings, or as for
+            `metaevents.archive.writer.build`.
+        MissingError: As for `metaevents.archive.writer.build`.
+        RecordingError: As for `metaevents.archive.writer.build`.
+        StorageError: As for `metaevents.archive.writer.build`.
     """
+    rules = custom.dataset_rules(source.labels, source.sensor_size)
+    rule = rule or custom.partition_rule(rules)
+    if rule is None:
+        raise UsageError(
+            f"partition={custom.partition!r} is known to an archive alone; choose one of "
+            f"{', '.join(PARTITION_NAMES)}"
+        )
+    # The license is that of real recordings, which simulated ones are not.
+    rights = ("", "") if source.name == SIMULATED else (custom.license, custom.citation)
+    header = archive_header(rules, *rights, stored=custom.to_json(rules))
+    return build(
+        source,
+        path,
+        header,
+        rule,
+        jobs=jobs,
+        force=force,
+        exist_ok=exist_ok,
+        progress=progress,
+    )
 
-    def __init__(self, labels: tuple[str, ...], arity: int) -> None:
-        self._labels, self._arity = labels, arity
-        self._known = frozenset(labels)
-        self._parts = sorted({label.count("-") + 1 for label in labels})  # of a label, by hyphens
 
-    def resolve(self, c: str | Sequence[str], split: str) -> tuple[str, ...]:
-        """Return the component labels of a class, given by its name or as these labels."""
-        if isinstance(c, str):
-            readings = self._read(c)
-        else:
-            components = tuple(c) if isinstance(c, Iterable) else ()
-            known = all(isinstance(label, str) and label in self._known for label in components)
-            readings = [components] if known and len(components) == self._arity else []
-        if not readings:
-            shown = ", ".join(self._labels[:50]) + (", ..." if len(self._labels) > 50 else "")
-            raise UsageError(
-                f"class {c!r} of the {split} split is not {self._arity} of the labels {shown}"
-            )
-        if len(readings) > 1:
-            raise UsageError(
-                f"class {c!r} of the {split} split can be {readings[0]} or {readings[1]}; "
-                "rename a label, so that class names differ"
-            )
-        return readings[0]
+def _partition_name(partition: str | PartitionRule | None) -> str:
+    """Return the name of the partition rule that the user gave by name or as a function."""
+    if callable(partition):
+        return AS_ARCHIVED
+    if partition is None:
+        return "blocks-60-20-20"
+    if partition not in PARTITION_NAMES:
+        raise UsageError(
+            f"partition={partition!r}; choose one of {', '.join(PARTITION_NAMES)} or give a "
+            "function"
+        )
+    return partition
 
-    def _read(self, name: str) -> list[tuple[str, ...]]:
-        """Return the classes that have a name: none, one, or the first two found."""
-        readings = []
-        if len(name) == self._arity and all(char in self._known for char in name):
-            readings.append(tuple(name))
-        parts = name.split("-")
-        if len(parts) < self._arity * self._parts[0]:
-            return readings
-        # The ways to read the first parts as labels, by the number of parts. Three are enough,
-        # because at most one of them has single characters alone.
-        ways: dict[int, list[tuple[str, ...]]] = {0: [()]}
-        for _ in range(self._arity):
-            longer: dict[int, list[tuple[str, ...]]] = {}
-            for first, beginnings in ways.items():
-                for n in self._parts:
-                    label = "-".join(parts[first : first + n])
-                    if first + n <= len(parts) and label in self._known:
-                        after = longer.setdefault(first + n, [])
-                        after += [(*start, label) for start in beginnings[: 3 - len(after)]]
-            ways = longer
-        readings += [
-            components
-            for components in ways.get(len(parts), [])
-            if any(len(label) != 1 for label in components)
-        ]
-        return readings[:2]
+
+def _require_same_rules(archive: Archive, custom: CustomRules, rules: DatasetRules) -> None:
+    """Check that the archive of a dataset was built by its rules.
+
+    An archive of an earlier release does not say by which.
+    """
+    kept = archived_rules(archive)
+    if kept is None:
+        return
+    kept_rules = kept.dataset_rules(archive.labels, archive.sensor_size)
+    differing = [
+        name
+        for name in ("composition", "splits", "min_gap")
+        if getattr(rules, name) != getattr(kept_rules, name)
+    ]
+    if AS_ARCHIVED not in (custom.partition, kept.partition) and custom.partition != kept.partition:
+        differing.append("partition")
+    if differing:
+        raise UsageError(
+            f"{archive.path} was built by other rules ({', '.join(differing)}); give another name "
+            "or root, remove it, or give the archive itself as the source"
+        )

@@ -1,13 +1,13 @@
 """Composed datasets: classes of recordings side by side, as dense frames or events.
 
-`DoubleNMNIST` and `DoubleASLDVS` are the benchmark's datasets and `load` opens them by name. A
+`DoubleNMNIST`, `DoubleASLDVS` and `NOmniglot` are built in and `load` opens them by name. A
 user's own ones are made by `metaevents.composition.compose`. Drawing episodes is left to
 `metaevents.sampling`, loading them to `metaevents.episodes`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,7 +16,7 @@ import numpy as np
 from metaevents import cache
 from metaevents.archive.reader import Archive
 from metaevents.arguments import whole_number
-from metaevents.building import open_archive
+from metaevents.building import open_archive, required_rules
 from metaevents.errors import ArchiveError, UsageError
 from metaevents.events import EVENT_DTYPE, Events, side_by_side
 from metaevents.files import PathLike, user_path
@@ -31,10 +31,12 @@ from metaevents.frames import (
 from metaevents.global_state import to_tensor
 from metaevents.rng import Streams
 from metaevents.sampling import MAX_SEED, Sample, different_samples, published_samples
-from metaevents.specs import PAIRINGS, DatasetRules, class_name, get_spec
+from metaevents.specs import PAIRINGS, DatasetRules, class_name
 
 if TYPE_CHECKING:
     import torch
+
+    from metaevents.classification import ClassificationDataset
 
 ClassRef: TypeAlias = str | int
 """A class, by its name or by its index in `ComposedDataset.classes`."""
@@ -43,7 +45,7 @@ ClassRef: TypeAlias = str | int
 class ComposedDataset:
     """The classes of one split, each a tuple of component labels, with all their composed samples.
 
-    Made by `DoubleNMNIST`, `DoubleASLDVS`, `load` and `compose`.
+    Made by `DoubleNMNIST`, `DoubleASLDVS`, `NOmniglot`, `load` and `compose`.
 
     Args:
         archive: The recordings.
@@ -298,8 +300,9 @@ class ComposedDataset:
         name = self.resolve(c)
         components = self.components[name]
         if len(sides) != len(components):
+            plural = "" if len(components) == 1 else "s"
             raise UsageError(
-                f"class {name!r} has {len(components)} sides, got {len(sides)} indices; "
+                f"class {name!r} has {len(components)} side{plural}, got {len(sides)} indices; "
                 "give one per side"
             )
         chosen = []
@@ -528,7 +531,14 @@ class ComposedDataset:
         return {**vars(self), "_decoded": {}}
 
     def as_classification(
-        self, pairs_per_class: int, seed: int, dtype: torch.dtype | None = None
+        self,
+        pairs_per_class: int,
+        seed: int,
+        dtype: torch.dtype | None = None,
+        *,
+        bins: int | None = None,
+        transform: Callable[[Any], Any] | None = None,
+        target_transform: Callable[[Any], Any] | None = None,
     ) -> ClassificationDataset:
         """Return the split as supervised data, with equally many different samples per class.
 
@@ -536,17 +546,23 @@ class ComposedDataset:
             pairs_per_class: Samples per class; item i belongs to class i // pairs_per_class.
             seed: Selects the samples; the same seed gives the same samples on every platform.
             dtype: As for `frames`.
+            bins: As for `stack_frames`.
+            transform: Applied to the frames of every item.
+            target_transform: Applied to the class index of every item.
 
         Returns:
             A map-style torch dataset of (frames [T, P, H, W], class index).
 
         Raises:
             UsageError: A class has fewer different samples, a number is no whole number or out of
-                range, or the dtype is unknown.
+                range, the dtype is unknown, or a transform cannot be called.
         """
+        from metaevents.classification import ClassificationDataset
+
         pairs_per_class = whole_number("pairs_per_class", pairs_per_class, least=1)
         seed = whole_number("seed", seed, least=0, most=MAX_SEED)
         numpy_dtype(dtype)  # raises for an unknown one
+        self.merged_bins(bins)  # raises for a number that does not divide T
         streams = Streams(
             [
                 "classification",
@@ -562,59 +578,19 @@ class ComposedDataset:
         samples: list[Sample] = []
         for index, name in enumerate(self.classes):
             samples += draw(self, name, streams(index), pairs_per_class)
-        return ClassificationDataset(self, samples, pairs_per_class, dtype)
+        return ClassificationDataset(
+            self, samples, pairs_per_class, dtype, bins, transform, target_transform
+        )
 
 
-class ClassificationDataset:
-    """A split as supervised data: a map-style torch dataset of (frames [T, P, H, W], class index).
-
-    Args:
-        dataset: The split.
-        samples: The items, class by class.
-        pairs_per_class: Items per class.
-        dtype: Of the frames; see `ComposedDataset.frames`.
-
-    Attributes:
-        dataset: The split.
-        classes: Class names; an item's label is an index into them.
-        samples: The archive indices of every item's recordings, one per side.
-    """
-
-    def __init__(
-        self,
-        dataset: ComposedDataset,
-        samples: Sequence[Sample],
-        pairs_per_class: int,
-        dtype: torch.dtype | None,
-    ) -> None:
-        self.dataset = dataset
-        self.classes = dataset.classes
-        self.samples = samples
-        self._pairs_per_class = pairs_per_class
-        self._dtype = dtype
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        index = self._place(index)
-        frames = self.dataset.stack_frames([self.samples[index]], dtype=self._dtype)[0]
-        return frames, index // self._pairs_per_class
-
-    def ids(self, index: int) -> tuple[str, ...]:
-        """Return the recording ids of an item, left to right.
-
-        Args:
-            index: Place of the item.
-        """
-        return self.dataset.name_samples([self.samples[self._place(index)]])[0]
-
-    def _place(self, index: int) -> int:
-        """Return the place of an item, from 0; negative indices count from the end."""
-        index = whole_number("index", index)
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"item {index} of {len(self)}")
-        return index % len(self)
+def _require_fingerprint(dataset: ComposedDataset) -> None:
+    """Check that an archive states the fingerprint that its contents and its rules give."""
+    archive = dataset.archive
+    if dataset.fingerprint != archive.fingerprint:
+        raise ArchiveError(
+            f"{archive.path} has the fingerprint {archive.fingerprint[:16]}..., its contents and "
+            f"rules give {dataset.fingerprint[:16]}...; build it again"
+        )
 
 
 class _BuiltIn(ComposedDataset):
@@ -632,14 +608,8 @@ class _BuiltIn(ComposedDataset):
         download: bool = False,
     ) -> None:
         archive = open_archive(self.dataset, root, download=download)
-        spec = get_spec(self.dataset, archive.protocol_version)
-        rules = spec.rules(simulated=archive.simulated)
-        super().__init__(archive, rules, split, pairing, classes)
-        if self.fingerprint != archive.fingerprint:
-            raise ArchiveError(
-                f"{archive.path} has the fingerprint {archive.fingerprint[:16]}..., its contents "
-                f"and protocol {rules.version} give {self.fingerprint[:16]}...; build it again"
-            )
+        super().__init__(archive, required_rules(archive), split, pairing, classes)
+        _require_fingerprint(self)
 
 
 class DoubleNMNIST(_BuiltIn):
@@ -678,7 +648,20 @@ class DoubleASLDVS(_BuiltIn):
     dataset = "double-asl-dvs"
 
 
-BUILT_IN: Mapping[str, type[_BuiltIn]] = {cls.dataset: cls for cls in (DoubleNMNIST, DoubleASLDVS)}
+class NOmniglot(_BuiltIn):
+    """N-Omniglot: 1,623 handwritten characters, one per sample, frames (120, 2, 25, 25).
+
+    Arguments and errors are those of `DoubleNMNIST`. The splits have 776, 188 and 659 classes of
+    different alphabets; 24, 6 and 20 in simulated archives. There is one class split, "published",
+    and one pairing, "all".
+    """
+
+    dataset = "n-omniglot"
+
+
+BUILT_IN: Mapping[str, type[_BuiltIn]] = {
+    cls.dataset: cls for cls in (DoubleNMNIST, DoubleASLDVS, NOmniglot)
+}
 """The built-in datasets by name."""
 
 
@@ -691,34 +674,40 @@ def load(
     classes: str = "published",
     download: bool = False,
 ) -> ComposedDataset:
-    """Return a built-in dataset by its name.
+    """Return a dataset by its name.
 
     Args:
-        name: "double-nmnist" or "double-asl-dvs".
-        root: As for `DoubleNMNIST`.
-        split: As for `DoubleNMNIST`.
-        pairing: As for `DoubleNMNIST`.
-        classes: The class split, as for `DoubleNMNIST`.
-        download: As for `DoubleNMNIST`.
+        name: "double-nmnist", "double-asl-dvs" or "n-omniglot", or the name of a dataset of the
+            user's own, whose archive `metaevents build --rules` or `compose` wrote.
+        root: The folder that holds `<name>.h5`, or the path of an archive.
+        split: "train", "val" or "test".
+        pairing: As for `DoubleNMNIST`; the user's own datasets have "all" alone.
+        classes: The class split, as for `DoubleNMNIST`; the user's own datasets have "published"
+            alone, which is the one of their rules.
+        download: Fetch the recordings of a built-in dataset and build the archive if it is missing.
 
     Raises:
         UsageError: There is no dataset of that name, or no such split, pairing or class split.
         MissingError: As for `DoubleNMNIST`.
-        ArchiveError: As for `DoubleNMNIST`.
+        ArchiveError: As for `DoubleNMNIST`, or the archive keeps no rules.
     """
-    return BUILT_IN[get_spec(name).name](
-        root, split, pairing=pairing, classes=classes, download=download
-    )
+    if name in BUILT_IN:
+        return BUILT_IN[name](root, split, pairing=pairing, classes=classes, download=download)
+    archive = open_archive(name, root)
+    dataset = ComposedDataset(archive, required_rules(archive), split, pairing, classes)
+    _require_fingerprint(dataset)
+    return dataset
 
 
 def archive_dataset(path: PathLike) -> str:
     """Return the name of the dataset of an archive.
 
     Args:
-        path: An archive, or a folder that holds the archive of one built-in dataset, `<name>.h5`.
+        path: An archive, or a folder that holds the archive of one built-in dataset, `<name>.h5`,
+            or one archive of a dataset of the user's own.
 
     Raises:
-        UsageError: The folder holds no archive of a built-in dataset, or several.
+        UsageError: The folder holds no such archive, or several.
         MissingError: There is no such file.
         ArchiveError: The file is no archive.
     """
@@ -726,9 +715,11 @@ def archive_dataset(path: PathLike) -> str:
     if not path.is_dir():
         return Archive(path).dataset
     names = [name for name in BUILT_IN if (path / f"{name}.h5").is_file()]
+    if not names:
+        names = [file.stem for file in sorted(path.glob("*.h5")) if file.is_file()]
     if len(names) != 1:
         raise UsageError(
-            f"{path} holds {len(names)} archives of {' and '.join(BUILT_IN)}, expected one; "
+            f"{path} holds {len(names)} archives of {', '.join(BUILT_IN)}, expected one; "
             "give the archive file, or name the dataset"
         )
-    return names[0]
+    return names[0] if names[0] in BUILT_IN else Archive(path / f"{names[0]}.h5").dataset

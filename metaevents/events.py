@@ -13,7 +13,7 @@ files; `metaevents.datasets` makes composed samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -123,32 +123,85 @@ def make_events(x: npt.ArrayLike, y: npt.ArrayLike, t: npt.ArrayLike, p: npt.Arr
 
 
 def as_events(array: Any) -> Events:
-    """Convert a structured array with fields x, y, t and p to `EVENT_DTYPE`.
+    """Convert events in the form of another library to `EVENT_DTYPE`.
+
+    The fields may be in any order and of any numeric type. Time may be named `t`, `ts` or
+    `timestamp`, polarity `p`, `on`, `pol` or `polarity`: the first that is there is taken. A value
+    above zero is ON, so polarities may be 0 and 1, -1 and 1, or truth values.
+
+    Events of a one-dimensional sensor have no y, which is then 0, and may have no polarity, which
+    is then ON. An array that lacks y and has a field of another name is refused, because that field
+    may be y.
 
     Args:
-        array: Structured array, [N], with the fields in any order and of any numeric type. The
-            polarity may be named `on` instead of `p`. Coordinates that int16 cannot hold are
-            clipped to -1 or 32,767, so they stay outside every sensor.
+        array: Structured array, [N], or a mapping from field to column, each [N]. Coordinates that
+            int16 cannot hold are clipped to -1 or 32,767, so they stay outside every sensor.
 
     Returns:
         The events in the order given, [N].
 
     Raises:
         UsageError: A field is missing, or as for `make_events`.
+
+    Example:
+        >>> as_events({"t": [5, 9], "x": [3, 4]}).tolist()
+        [(3, 0, 5, True), (4, 0, 9, True)]
     """
     dtype = getattr(array, "dtype", None)
-    names = getattr(dtype, "names", None) or ()
-    polarity = "on" if "on" in names and "p" not in names else "p"
-    missing = [name for name in ("x", "y", "t", polarity) if name not in names]
-    if missing:
-        raise UsageError(
-            f"the event array has the fields {list(names)} and lacks {missing}; "
-            "give a structured array with fields x, y, t (microseconds) and p"
-        )
     if dtype == EVENT_DTYPE and array.ndim == 1:
         return np.array(array, EVENT_DTYPE)
-    x, y = (_clipped(axis, array[axis]) for axis in ("x", "y"))
-    return make_events(x, y, array["t"], array[polarity])
+    names = _find_fields(array)
+    columns = {field: array[name] for field, name in names.items()}
+    for axis in ("x", "y"):
+        if axis in columns:
+            columns[axis] = _clipped(axis, np.asarray(columns[axis]))
+    n = np.size(columns["t"])
+    columns.setdefault("y", np.zeros(n, np.int16))
+    columns.setdefault("p", np.ones(n, np.bool_))
+    return make_events(*(columns[field] for field in ("x", "y", "t", "p")))
+
+
+def has_rows(array: Any) -> bool:
+    """Return whether events have a field y; without it they are of a one-dimensional sensor.
+
+    Args:
+        array: As for `as_events`.
+    """
+    return "y" in _find_fields(array)
+
+
+_FIELDS = {
+    "x": ("x",),
+    "y": ("y",),
+    "t": ("t", "ts", "timestamp"),
+    "p": ("p", "on", "pol", "polarity"),
+}
+"""The names that libraries give to the fields of event arrays, by our name."""
+
+
+def _find_fields(array: Any) -> dict[str, str]:
+    """Return the name of each field that an event array has, by our name.
+
+    Raises:
+        UsageError: A field is missing.
+    """
+    if isinstance(array, Mapping):
+        given = list(array)
+    else:
+        given = list(getattr(getattr(array, "dtype", None), "names", None) or ())
+    found = {
+        field: next(name for name in names if name in given)
+        for field, names in _FIELDS.items()
+        if any(name in given for name in names)
+    }
+    unknown = set(given) - {name for names in _FIELDS.values() for name in names}
+    missing = [field for field in ("x", "y", "t", "p") if field not in found]
+    if missing and (unknown or "y" in found or not {"x", "t"} <= found.keys()):
+        raise UsageError(
+            f"the event array has the fields {given} and lacks {missing}; "
+            "give a structured array with fields x, y, t (microseconds) and p"
+        )
+    return found
 
 
 def _clipped(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -18,6 +18,7 @@ import logging
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -156,8 +157,17 @@ def write_atomic(path: PathLike, content: bytes | str, *, sync: bool = True) -> 
 
 
 def link_target(path: Path) -> Path:
-    """Return the file or folder that a symbolic link names, or a path that is no link as it is."""
-    return Path(os.path.realpath(path)) if path.is_symlink() else path
+    """Return the file or folder that a symbolic link names, or a path that is no link as it is.
+
+    Raises:
+        OSError: Symbolic links name each other in a circle.
+    """
+    if not path.is_symlink():
+        return path
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    return target
 
 
 def require_writable(path: Path) -> None:
@@ -382,7 +392,8 @@ def progress_bar(
         description: Text at the left of the bar.
         total: Number of units of the whole work; None if unknown.
         unit: Name of one unit: "rec", "ep", "B" ...
-        progress: True shows the bar, False hides it, None shows it on a terminal only.
+        progress: True shows the bar, False hides it. None shows it on a terminal and in a notebook,
+            unless the logger "metaevents" is silent for warnings, as `--quiet` makes it.
         options: Further arguments of `tqdm.tqdm`: `iterable`, `initial`, `leave`, `unit_scale` ...
 
     Returns:
@@ -394,13 +405,18 @@ def progress_bar(
                 check(recording)
                 bar.update()
     """
-    from tqdm import tqdm
+    from tqdm.std import TqdmWarning
+    from tqdm.std import tqdm as tqdm_of_terminal
 
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TqdmWarning)  # a notebook without ipywidgets
+        from tqdm.auto import tqdm
+        from tqdm.autonotebook import tqdm as tqdm_of_place
+
+    disable = None if progress is None else not progress
+    if disable is None and not logger.isEnabledFor(logging.WARNING):
+        disable = True
+    if disable is None and tqdm_of_place is not tqdm_of_terminal:
+        disable = False  # a notebook, whose output says that it is no terminal
     settings: dict[str, Any] = {"delay": 0.5, **options}
-    return tqdm(
-        desc=printable(description),
-        total=total,
-        unit=unit,
-        disable=None if progress is None else not progress,
-        **settings,
-    )
+    return tqdm(desc=printable(description), total=total, unit=unit, disable=disable, **settings)

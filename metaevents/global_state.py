@@ -39,23 +39,42 @@ def seed_generators(seed: int) -> None:
     random.seed(seed)
 
 
+def generator_states() -> tuple[Any, ...]:
+    """Return the states of the global generators, for `restore_generators`."""
+    import torch
+
+    return (
+        torch.get_rng_state(),
+        np.random.get_state(),  # noqa: NPY002
+        random.getstate(),
+        torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],  # type: ignore[no-untyped-call]
+    )
+
+
+def restore_generators(states: tuple[Any, ...]) -> None:
+    """Restore the states of the global generators.
+
+    Args:
+        states: What `generator_states` returned.
+    """
+    import torch
+
+    torch_state, numpy_state, python_state, cuda_states = states
+    torch.set_rng_state(torch_state)
+    np.random.set_state(numpy_state)  # noqa: NPY002
+    random.setstate(python_state)
+    if cuda_states:
+        torch.cuda.set_rng_state_all(cuda_states)
+
+
 @contextmanager
 def generators_restored() -> Iterator[None]:
     """Restore the states of the global generators at the end of the block, also if it fails."""
-    import torch
-
-    torch_state = torch.get_rng_state()
-    numpy_state = np.random.get_state()  # noqa: NPY002
-    python_state = random.getstate()
-    cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    states = generator_states()
     try:
         yield
     finally:
-        torch.set_rng_state(torch_state)
-        np.random.set_state(numpy_state)  # noqa: NPY002
-        random.setstate(python_state)
-        if cuda_states:
-            torch.cuda.set_rng_state_all(cuda_states)
+        restore_generators(states)
 
 
 _NOTHING = nullcontext()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 import time
 from pathlib import Path
@@ -41,12 +42,11 @@ def quickstart(out: PathLike | None = None) -> None:
         _refuse_real_archive(root / f"{_DATASET}.h5")
         require_writable_folder(root)
         root.mkdir(parents=True, exist_ok=True)
-        _run(root)
+        _run(root, kept=True)
         return
     with tempfile.TemporaryDirectory() as folder:
-        path = _run(Path(folder))
+        path = _run(Path(folder), kept=False)
         clear_cache(Archive(path).fingerprint)
-    print("Run it with --out DIR to keep the archive, the figure and the reports.")
 
 
 def _refuse_real_archive(path: Path) -> None:
@@ -60,8 +60,13 @@ def _refuse_real_archive(path: Path) -> None:
         )
 
 
-def _run(root: Path) -> Path:
-    """Run all steps in a folder; return the path of the archive."""
+def _run(root: Path, *, kept: bool) -> Path:
+    """Run all steps in a folder; return the path of the archive.
+
+    Args:
+        root: The folder.
+        kept: Whether it stays. If not, no path in it is printed: it would be gone when it is read.
+    """
     from metaevents import DoubleNMNIST
     from metaevents.show import show
 
@@ -70,20 +75,39 @@ def _run(root: Path) -> Path:
         "SIMULATED data: handwritten digits in front of a simulated event camera. "
         "No number here is a result on real recordings.\n"
     )
-    archive = _build(root)
+    archive = _build(root, kept)
     dataset = DoubleNMNIST(archive.path, split="test")
-    print(f"figure    {show(archive.path, root / 'samples.png')}")
+    figure = show(archive.path, root / "samples.png")
+    if kept:
+        print(f"figure    {figure}")
     _time_episodes(dataset)
     _score_baselines(dataset, root)
-    print(
-        f"\n{time.perf_counter() - start:.0f} s. "
-        "Next, in the README: real recordings, your own learner, the leaderboard."
-    )
+    print(f"\n{time.perf_counter() - start:.0f} s. Next:")
+    print("\n".join(f"  {step}" for step in _next_steps(root if kept else None)))
     return archive.path
 
 
-def _build(root: Path) -> Archive:
-    """The simulated archive of a folder, built if it is missing."""
+def _next_steps(root: Path | None) -> list[str]:
+    """Return what a user can do next, a line each.
+
+    Args:
+        root: The folder that holds the archive; None if it is not kept.
+    """
+    listing = "metaevents list    # datasets, protocols and baselines"
+    if root is None:
+        keep = "metaevents quickstart --out data    # keep the archive, the figure and the reports"
+        return [keep, listing]
+    archive = shlex.quote(str(root / f"{_DATASET}.h5"))
+    return [
+        f"metaevents info {archive}    # what the archive holds",
+        f"metaevents evaluate floor:prototypes --archive {archive} --protocol {_PROTOCOLS[0]}",
+        listing,
+        "metaevents download --help    # the real recordings",
+    ]
+
+
+def _build(root: Path, kept: bool) -> Archive:
+    """The simulated archive of a folder, built if it is missing; its path is printed if kept."""
     from metaevents.archive.reader import Archive
     from metaevents.building import build_archive, open_source
     from metaevents.simulation.writers import simulate_recordings
@@ -94,7 +118,7 @@ def _build(root: Path) -> Archive:
     archive = Archive(path)
     print(
         f"archive   {len(archive):,} recordings ({archive.source}), "
-        f"{path.stat().st_size / 1e6:.1f} MB: {path}"
+        f"{path.stat().st_size / 1e6:.1f} MB{f': {path}' if kept else ''}"
     )
     return archive
 
@@ -123,8 +147,8 @@ def _score_baselines(dataset: ComposedDataset, root: Path) -> None:
     from metaevents.benchmark.trivial import TRIVIAL_BASELINES
 
     print(
-        f"accuracy +- 95 % confidence interval; test split, pairing all, {_EPISODES} episodes "
-        "(fewer than the protocols have), SIMULATED\n"
+        "accuracy +- half of the 95 % interval over fresh recordings and episodes; test split, "
+        f"pairing all, {_EPISODES} episodes (fewer than the protocols have), SIMULATED\n"
     )
     print(f"{'baseline':<22}" + "".join(f"{protocol:<22}" for protocol in _PROTOCOLS))
     for name in _BASELINES:

@@ -8,10 +8,9 @@ numbers: as easy as 1, 2, 3", SC'11). NumPy guarantees the raw words of this gen
 versions and platforms. NumPy's distributions may change between releases, so everything above the
 words is whole-number arithmetic in this module.
 
-- `Streams` numbers its streams and gives access at any position: episodes, bootstrap replicates.
+- `Streams` numbers its streams and gives access at any position: episodes, evaluations.
   `Draws` draws Python integers from one of them.
 - `WordStream` is one sequential stream of arrays: the simulator.
-- `sign_patterns` are the random signs of the leaderboard's permutation test.
 
 The words of existing keys never change: published episodes depend on them.
 """
@@ -20,7 +19,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -267,24 +265,3 @@ class WordStream:
             n: Number of entries; each uses one word.
         """
         return np.argsort(self.words(n), kind="stable")
-
-
-@lru_cache(maxsize=4)
-def sign_patterns(n: int, patterns: int) -> tuple[npt.NDArray[np.int8], ...]:
-    """Return random patterns of signs, the same ones for the same arguments.
-
-    Args:
-        n: Number of signs per pattern. It is also the Philox key.
-        patterns: Number of patterns.
-
-    Returns:
-        Blocks of [1000, n] signs, +1 or -1; the last block holds the rest.
-    """
-    philox = _philox(n)
-    blocks = []
-    for start in range(0, patterns, 1000):
-        rows = min(1000, patterns - start)
-        words = philox.random_raw(rows * -(-n // 64)).astype("<u8")
-        bits = np.unpackbits(words.view(np.uint8).reshape(rows, -1), axis=1)[:, :n]
-        blocks.append(1 - 2 * bits.astype(np.int8))
-    return tuple(blocks)

@@ -292,10 +292,12 @@ class _RecordingCapacity:
             if dataset.min_gap > 1
             else ""
         )
+        single = len(needed) == 1
+        numbers = f"{needed[0]} recordings" if single else f"{tuple(needed)} recordings per side"
         return (
-            f"shots={shots} and queries={queries} need {tuple(needed)} recordings per side{gap}, "
+            f"shots={shots} and queries={queries} need {numbers}{gap}, "
             f"but {len(short)} of {len(dataset)} classes of the {dataset.split} split have fewer: "
-            f"{name!r} has {available}; {self._advice(shots, queries)}"
+            f"{name!r} has {available[0] if single else available}; {self._advice(shots, queries)}"
         )
 
     def _advice(self, shots: int, queries: int) -> str:

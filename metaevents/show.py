@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from metaevents.archive.reader import Archive
+from metaevents.building import dataset_rules
 from metaevents.composition import compose
-from metaevents.datasets import BUILT_IN, ComposedDataset
+from metaevents.datasets import ComposedDataset
 from metaevents.errors import UsageError
 from metaevents.events import downsample, rasterize
 from metaevents.files import user_path, write_atomic
 from metaevents.rng import Streams
-from metaevents.specs import PARTITIONS, get_spec
+from metaevents.specs import PARTITIONS
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFont
@@ -118,7 +119,7 @@ class _Sample:
         # Small samples are drawn pixel by pixel, large ones on the grid of the frames.
         factor = 1 if width <= _FINE_WIDTH else composition.downsample
         self.dataset, self.name = dataset, name
-        self.size = width // factor, height // factor
+        self.size = width // factor, max(1, height // factor)
         self.window_us = composition.window_us
         self.ids = dataset.name_samples([recordings])[0]
         self.events = downsample(dataset.sample_events(recordings, downsampled=False), factor)
@@ -156,12 +157,16 @@ def _abbreviate(names: list[str]) -> str:
 
 
 def _datasets(archive: Archive, splits: Sequence[str]) -> list[ComposedDataset]:
-    """The splits of a built-in dataset; of another archive every pair of labels, in one split."""
-    if archive.dataset in BUILT_IN:
-        spec = get_spec(archive.dataset, archive.protocol_version)
-        rules = spec.rules(simulated=archive.simulated)
-        return [ComposedDataset(archive, rules, split) for split in splits]
-    return [compose(archive, split=splits[0], window_us=archive.window_us)]
+    """The splits that the archive's dataset has; without its rules, every label in one split."""
+    rules = dataset_rules(archive)
+    if rules is None:
+        labels = {splits[0]: archive.labels}
+        return [compose(archive, 1, split=splits[0], splits=labels, window_us=archive.window_us)]
+    known = rules.splits["published"]
+    present = [split for split in splits if split in known]
+    if not present:
+        raise UsageError(f"{rules.name} has no {splits[0]} split; choose {' or '.join(known)}")
+    return [ComposedDataset(archive, rules, split) for split in present]
 
 
 def _color(counts: np.ndarray, strength: float) -> np.ndarray:
@@ -191,7 +196,7 @@ def _titles(sample: _Sample) -> tuple[str, str]:
     """The two lines at the top of a picture: dataset and source; window, grid and fingerprint."""
     dataset = sample.dataset
     width, height = sample.size
-    name = get_spec(dataset.name).title if dataset.name in BUILT_IN else dataset.name
+    name = dataset.rules.title or dataset.name
     source = "SIMULATED recordings" if dataset.simulated else dataset.archive.source
     details = (
         f"first {sample.window_us / 1000:g} ms on {width} x {height} pixels, "
@@ -243,7 +248,9 @@ def _draw_contact_sheet(samples: Sequence[_Sample]) -> bytes:
         for sample in samples
     ]
     step = strips[0][0].width + 8
-    sum_x = _MARGIN + 40 + 12 * max(len(sample.name) for sample in samples)
+    names = [sample.name for sample in samples]
+    width = max(max(12 * len(name), round(_font(26).getlength(name))) for name in names)
+    sum_x = _MARGIN + 40 + width
     strip_x = sum_x + sums[0].width + 24
     row_height = sums[0].height + _SHEET_CAPTION
     page = _Page(samples, strip_x + _STRIP_BINS * step + _MARGIN, row_height * len(samples) + 12)

@@ -16,13 +16,14 @@ them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from itertools import product
 from math import prod
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from metaevents.arguments import whole_number
 from metaevents.errors import ArchiveError, UsageError
@@ -40,6 +41,15 @@ PAIRINGS = ("all", "published")
 
 CLASS_SPLITS = ("published", "novel-components")
 """How the classes are split: as published, or with components that training never saw."""
+
+BY_CLASS = "by-class"
+"""Name of the partition in which all recordings of a label serve the split of its classes."""
+
+Classes: TypeAlias = tuple[tuple[str, ...], ...]
+"""Classes, each a tuple of component labels from left to right."""
+
+DEFAULT_PROTOCOL = "5way-1shot"
+"""The protocol that learners are evaluated on if a dataset's rules name no other."""
 
 _MAX_CELLS = 1 << 32  # cells of a composed sample; decoded recordings number them in 32 bits
 _MAX_MICROSECONDS = (1 << 31) - 1  # decoded recordings keep times in 32 bits
@@ -76,7 +86,45 @@ PARTITION_RULES: Mapping[str, PartitionRule] = {
     "official-folders": _official_folders,
     "blocks-60-20-20": _blocks,
 }
-"""The partition rules by name."""
+"""The partition rules that need no class split, by name."""
+
+PARTITION_NAMES = (*PARTITION_RULES, BY_CLASS)
+"""The names of all partition rules."""
+
+
+def partition_rule(name: str, splits: Mapping[str, Classes]) -> PartitionRule:
+    """Return a partition rule by its name.
+
+    Args:
+        name: One of `PARTITION_NAMES`. "by-class" puts every recording of a label into the split
+            whose classes have that label; a label of no class goes to train, where nothing uses it.
+        splits: Split -> its classes, for "by-class".
+
+    Raises:
+        UsageError: There is no rule of that name.
+    """
+    if name == BY_CLASS:
+        split_of = {
+            label: split
+            for split, classes in splits.items()
+            for components in classes
+            for label in components
+        }
+        return lambda ref, position, files: split_of.get(ref.label, "train")
+    if name not in PARTITION_RULES:
+        raise UsageError(f"partition={name!r}; choose one of {', '.join(PARTITION_NAMES)}")
+    return PARTITION_RULES[name]
+
+
+def pools_of(partition: str) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Return the pools of a dataset without published pairing; see `DatasetRules.pools`.
+
+    Args:
+        partition: Name of the partition. With "by-class", a split draws from all partitions: its
+            classes alone decide which recordings it has.
+    """
+    by_class = partition == BY_CLASS
+    return {"all": {split: PARTITIONS if by_class else (split,) for split in PARTITIONS}}
 
 
 @dataclass(frozen=True)
@@ -86,7 +134,8 @@ class Composition:
     Attributes:
         arity: Number of recordings in a composed sample, from left to right.
         crop: (width, height) that is kept of every recording, in pixels from its upper left corner.
-        downsample: Whole number by which both axes are divided.
+        downsample: Whole number by which both axes are divided; a height of 1, as of a
+            one-dimensional sensor, stays 1.
         window_us: Microseconds that are kept from a recording's first event on.
         bins: Number of time bins of equal length in the window.
 
@@ -111,7 +160,8 @@ class Composition:
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
-        if any(side % self.downsample for side in self.crop):
+        width, height = self.crop
+        if width % self.downsample or (height > 1 and height % self.downsample):
             raise UsageError(
                 f"a crop of {self.crop} pixels cannot be divided by {self.downsample}; "
                 "give multiples of it"
@@ -136,7 +186,8 @@ class Composition:
     @property
     def side_shape(self) -> tuple[int, int]:
         """(height, width) of one recording on the grid."""
-        return self.crop[1] // self.downsample, self.crop[0] // self.downsample
+        width, height = self.crop
+        return max(1, height // self.downsample), width // self.downsample
 
     @property
     def frame_shape(self) -> tuple[int, int, int, int]:
@@ -175,22 +226,30 @@ class DatasetRules:
         published: Arithmetic of `pairing="published"`; None if the dataset has no such pairing.
         min_gap: Least distance in file numbers between support and query recordings of a class on
             the same side; 0 if the files are independent of each other.
-        partition: Name of the partition rule; "as archived" for a user's own composition.
+        partition: Name of the partition rule; "as archived" for a user's own composition, unless
+            it is "by-class".
+        title: Name in text, such as "Double N-MNIST"; "" if it has none.
+        protocol: The protocol that learners are evaluated on if none is named.
+
+    Title and protocol do not change the fingerprint: neither samples nor episodes depend on them.
 
     Raises:
-        UsageError: A label is there twice, two classes of a class split have one name, or `min_gap`
-            is no whole number.
+        UsageError: A label is there twice, two classes of a class split have one name, `min_gap` is
+            no whole number, or the partition is "by-class" and a label occurs in the classes of two
+            splits.
     """
 
     name: str
     version: int | None
     labels: tuple[str, ...]
     composition: Composition
-    splits: Mapping[str, Mapping[str, tuple[tuple[str, ...], ...]]]
+    splits: Mapping[str, Mapping[str, Classes]]
     pools: Mapping[str, Mapping[str, tuple[str, ...]]]
     published: PublishedPairing | None
     min_gap: int
     partition: str
+    title: str = ""
+    protocol: str = DEFAULT_PROTOCOL
 
     def __post_init__(self) -> None:
         gap = whole_number("min_gap", self.min_gap, least=0, most=_MAX_GAP)
@@ -198,6 +257,8 @@ class DatasetRules:
         require_unique_labels(self.labels)
         for by_split in self.splits.values():
             _require_unique_names(by_split)
+            if self.partition == BY_CLASS:
+                _require_separate_labels(by_split)
 
     def fingerprint(self, contents: str) -> str:
         """Return the fingerprint of a dataset: hex SHA-256 over its recordings and these rules.
@@ -276,9 +337,35 @@ class DatasetSpec:
         )
 
     @property
+    def pairings(self) -> tuple[str, ...]:
+        """The pairings that the dataset has."""
+        return tuple(self._raw["pools"])
+
+    @property
+    def class_splits(self) -> tuple[str, ...]:
+        """The class splits that the dataset has."""
+        return tuple(self._raw["splits"])
+
     def partition_rule(self) -> PartitionRule:
-        """The rule that divides the recordings into train, val and test."""
-        return PARTITION_RULES[self._raw["partition"]]
+        """Return the rule that divides the recordings into train, val and test."""
+        splits = self._raw["splits"]["published"]
+        return partition_rule(self._raw["partition"], self._classes("published", splits))
+
+    def _classes(self, name: str, splits: Mapping[str, Any]) -> dict[str, Classes]:
+        """Return the classes of every split of a class split.
+
+        The JSON file has class names, as a list or separated by spaces; for "novel-components" it
+        has the labels of each split, whose classes are all tuples of them.
+        """
+        arity = self.composition.arity
+        classes: dict[str, Classes] = {}
+        for split, stated in splits.items():
+            names = stated.split() if isinstance(stated, str) else stated
+            if name == "novel-components":
+                classes[split] = tuple(product(names, repeat=arity))
+            else:
+                classes[split] = tuple((each,) if arity == 1 else tuple(each) for each in names)
+        return classes
 
     def rules(self, *, simulated: bool) -> DatasetRules:
         """Return the rules for recordings of this dataset.
@@ -288,30 +375,24 @@ class DatasetSpec:
                 the rules require no gap between support and query files.
         """
         raw = self._raw
-        published = raw["published_pairing"]
-        arity = self.composition.arity
+        published = raw.get("published_pairing")
+        stated = raw["splits"]
+        if simulated:
+            stated = raw.get("simulated_splits", stated)
         return DatasetRules(
             name=self.name,
             version=self.protocol_version,
             labels=tuple(self.recordings["labels"]),
             composition=self.composition,
-            splits={
-                "published": {
-                    split: tuple(map(tuple, names.split()))
-                    for split, names in raw["splits"]["published"].items()
-                },
-                "novel-components": {
-                    split: tuple(product(labels.split(), repeat=arity))
-                    for split, labels in raw["splits"]["novel-components"].items()
-                },
-            },
+            splits={name: self._classes(name, splits) for name, splits in stated.items()},
             pools={
                 pairing: {split: tuple(partitions) for split, partitions in pools.items()}
                 for pairing, pools in raw["pools"].items()
             },
-            published=PublishedPairing(published["keys"], published["divisor"]),
+            published=published and PublishedPairing(published["keys"], published["divisor"]),
             min_gap=0 if simulated else raw["min_gap"],
             partition=raw["partition"],
+            title=self.title,
         )
 
 
@@ -322,7 +403,7 @@ def specs() -> Mapping[str, Mapping[int, DatasetSpec]]:
     for entry in sorted(
         files("metaevents").joinpath("data").iterdir(), key=lambda entry: entry.name
     ):
-        if entry.name.startswith("double-") and entry.name.endswith(".json"):
+        if re.fullmatch(r".+[.]v[0-9]+[.]json", entry.name):
             spec = DatasetSpec.from_json(json.loads(entry.read_text("utf-8")))
             by_name.setdefault(spec.name, {})[spec.protocol_version] = spec
     return by_name
@@ -377,7 +458,21 @@ def require_unique_labels(labels: Sequence[str]) -> None:
         raise UsageError(f"the label {twin!r} is there twice; give each label once")
 
 
-def _require_unique_names(by_split: Mapping[str, tuple[tuple[str, ...], ...]]) -> None:
+def _require_separate_labels(by_split: Mapping[str, Classes]) -> None:
+    """Check that no label occurs in the classes of two splits."""
+    split_of: dict[str, str] = {}
+    for split, classes in by_split.items():
+        for label in dict.fromkeys(label for components in classes for label in components):
+            other = split_of.setdefault(label, split)
+            if other != split:
+                raise UsageError(
+                    f"partition={BY_CLASS!r} gives all recordings of a label to one split, but "
+                    f"{label!r} is in classes of {other} and {split}; give splits that share no "
+                    "label, such as splits='disjoint-labels', or another partition"
+                )
+
+
+def _require_unique_names(by_split: Mapping[str, Classes]) -> None:
     """Check that no two classes of a class split have one name, and no split has a class twice."""
     named: dict[str, tuple[str, ...]] = {}
     checked: set[int] = set()

@@ -6,10 +6,27 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support.archives import build_in
+from support.omniglot import write_n_omniglot
 from support.recordings import write_asl_dvs, write_nmnist
 
+from metaevents.sources.base import SIMULATED_MARK
+
 SAMPLE_VARIABLE = "METAEVENTS_NMNIST_SAMPLE"
+
+# A test that waits for a busy machine is no failure.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that runs the long calibration of intervals and tests."""
+    parser.addoption(
+        "--calibration", action="store_true", help="simulate intervals and tests at full size"
+    )
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -58,6 +75,27 @@ def asl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def asl_root(asl_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the archive of `asl_folder`."""
     return build_in(tmp_path_factory.mktemp("double-asl-dvs"), "double-asl-dvs", asl_folder)
+
+
+@pytest.fixture(scope="session")
+def omniglot_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an archive in N-Omniglot's format: three characters, not marked simulated."""
+    pytest.importorskip("aedat", reason="aedat is not installed; install metaevents[omniglot]")
+    labels = {
+        "background": ["Greek/character01", "Latin/character02"],
+        "evaluation": ["ULOG/character26"],
+    }
+    folder = write_n_omniglot(tmp_path_factory.mktemp("omniglot"), labels)
+    return build_in(tmp_path_factory.mktemp("n-omniglot"), "n-omniglot", folder)
+
+
+@pytest.fixture(scope="session")
+def marked_omniglot_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an archive in N-Omniglot's format, of the 50 classes of simulated archives."""
+    pytest.importorskip("aedat", reason="aedat is not installed; install metaevents[omniglot]")
+    folder = write_n_omniglot(tmp_path_factory.mktemp("omniglot"))
+    (folder / SIMULATED_MARK).touch()
+    return build_in(tmp_path_factory.mktemp("n-omniglot"), "n-omniglot", folder)
 
 
 @pytest.fixture(scope="session")

@@ -33,3 +33,15 @@ def test_the_result_goes_into_a_given_tensor() -> None:
     assert shift_cells(x[..., :3], 1, 1, out=out[..., :3]).shape == (3, 4, 3)
     assert torch.equal(out[..., :3], shift_cells(x[..., :3], 1, 1))
     assert out[..., 3:].sum() == 0
+
+
+@pytest.mark.parametrize("down", [-5, -4, 4, 7])
+def test_a_shift_by_the_whole_image_leaves_zeros(down: int) -> None:
+    assert shift_cells(torch.ones(2, 4, 5), down, 0).sum() == 0
+    assert shift_cells(torch.ones(2, 5, 4), 0, down).sum() == 0
+
+
+def test_an_axis_of_one_cell_is_not_shifted() -> None:
+    x = torch.rand(3, 1, 5)
+    assert torch.equal(shift_cells(x, 2, 1), shift_cells(x, 0, 1))
+    assert torch.equal(shift_cells(x.mT, -1, 1), shift_cells(x.mT, -1, 0))

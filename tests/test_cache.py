@@ -356,8 +356,8 @@ def test_a_cache_that_is_no_path_is_refused(
 
 def test_a_composition_with_a_shorter_window_keeps_its_events(nmnist_root: Path) -> None:
     path = nmnist_root / f"{NAME}.h5"
-    half = me.compose(path, window_us=50_000, bins=50, name="half")
-    whole = me.compose(path, name="whole")
+    half = me.compose(path, window_us=50_000, bins=50, name="half", splits="disjoint")
+    whole = me.compose(path, name="whole", splits="disjoint")
     assert torch.equal(half.frames(0, 0, 1), whole.frames(0, 0, 1)[:50])
     assert np.array_equal(
         half.events(0, 0, 1), (events := whole.events(0, 0, 1))[events["t"] < 50_000]
@@ -373,3 +373,86 @@ def test_a_side_file_of_the_sample_is_mapped_in_less_than_50_ms(sample_root: Pat
         cache.cells(dataset.archive, dataset.rules.composition, dataset.fingerprint)
         times.append(time.perf_counter() - start)
     assert min(times) < 0.05
+
+
+def _age(folder: Path) -> None:
+    """Let the side file look as if it had been written some time ago."""
+    # The time of the last change of a file cannot be set: the note is moved into the future.
+    (note,) = folder.glob("*.checked")
+    later = note.stat().st_mtime_ns + 3_000_000_000
+    os.utime(note, ns=(later, later))
+
+
+@pytest.fixture
+def checked(
+    nmnist_root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Path, list[int]]:
+    """A side file that was checked a while ago, and the lengths of the columns that are summed."""
+    monkeypatch.setattr(cache, "_SETTLED_NS", 0)
+    me.DoubleNMNIST(nmnist_root).stack_frames([(0, 1)])
+    monkeypatch.undo()
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(folder.parent))
+    _age(folder)
+    summed: list[int] = []
+    checksum = cache._checksum
+
+    def counted(values: np.ndarray) -> str:
+        summed.append(values.nbytes)
+        return checksum(values)
+
+    monkeypatch.setattr(cache, "_checksum", counted)
+    return folder, summed
+
+
+def test_a_side_file_that_was_checked_is_mapped_without_reading_it(
+    nmnist_root: Path, checked: tuple[Path, list[int]]
+) -> None:
+    folder, summed = checked
+    expected = me.DoubleNMNIST(nmnist_root)
+    assert expected.stack_frames([(0, 1)]).sum() > 0
+    assert summed == [(folder / "offset").stat().st_size]
+
+
+@pytest.mark.parametrize("name", ["cell", "count", "offset"])
+def test_a_change_after_the_check_is_noticed_whatever_its_time(
+    nmnist_root: Path, checked: tuple[Path, list[int]], name: str
+) -> None:
+    folder, _ = checked
+    good = {path.name: path.read_bytes() for path in folder.iterdir()}
+    status = (folder / name).stat()
+    flip(folder / name, 12345)
+    os.utime(folder / name, ns=(status.st_atime_ns, status.st_mtime_ns))
+    me.DoubleNMNIST(nmnist_root).stack_frames([(0, 1)])
+    assert (folder / name).read_bytes() == good[name]
+
+
+def test_a_note_is_believed_only_of_this_user_and_after_a_while(
+    nmnist_root: Path, checked: tuple[Path, list[int]]
+) -> None:
+    folder, summed = checked
+    (note,) = folder.glob("*.checked")
+    content = note.read_text()
+
+    def is_read_whole() -> bool:
+        summed.clear()
+        me.DoubleNMNIST(nmnist_root).stack_frames([(0, 1)])
+        return len(summed) == 3
+
+    assert not is_read_whole()
+    note.chmod(0o666)
+    assert is_read_whole()
+    note.chmod(0o600)
+    for other in ("", "[]", "{}", "[" * 60_000, content.replace('"offset"', '"x"')):
+        note.write_text(other)
+        _age(folder)
+        assert is_read_whole()
+    note.write_text(content)
+    newest = max((folder / name).stat().st_ctime_ns for name in ("cell", "count", "offset"))
+    os.utime(note, ns=(newest, newest))
+    assert is_read_whole()
+    if os.geteuid() == 0:
+        note.write_text(content)
+        _age(folder)
+        assert not is_read_whole()
+        os.chown(note, 1, -1)
+        assert is_read_whole()

@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from support.composed import busy_archive
+from support.archives import edit_archive
+from support.composed import PAIRS, busy_archive, in_all_splits
 from support.recordings import random_events
 
 import metaevents as me
+from metaevents.building import verify_rules
+from metaevents.datasets import archive_dataset
 from metaevents.errors import ArchiveError, UsageError
+from metaevents.show import show
 from metaevents.sources import NMNIST, DatasetSource
 
 
@@ -51,6 +55,7 @@ def test_a_source_of_ones_own_is_archived_and_composed(tmp_path: Path) -> None:
         "window_us": 200_000,
         "bins": 20,
         "name": "double-gestures",
+        "splits": in_all_splits(("wave", "clap")),
     }
     train = me.compose(source, split="train", **options)
     assert train.classes == ("clap-clap", "clap-wave", "wave-clap", "wave-wave")
@@ -79,6 +84,7 @@ def test_a_custom_partition_is_kept(nmnist_folder: Path, tmp_path: Path) -> None
         root=tmp_path,
         split="val",
         partition=lambda ref, i, n: "val" if i < 3 else "train",
+        splits={"val": ["00"]},
     )
     assert dataset.n_recordings("00") == (6, 6)  # three from each official folder
 
@@ -100,14 +106,14 @@ def test_impossible_compositions_are_refused(
     nmnist_root: Path, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UsageError if "keeps" not in message else ArchiveError, match=message):
-        me.compose(nmnist_root / "double-nmnist.h5", **options)
+        me.compose(nmnist_root / "double-nmnist.h5", **{"splits": "disjoint", **options})
 
 
 def test_recordings_need_a_root_and_a_known_rule(nmnist_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no root"):
-        me.compose(NMNIST(nmnist_folder))
-    with pytest.raises(UsageError, match="choose one of official-folders, blocks-60-20-20"):
-        me.compose(NMNIST(nmnist_folder), root=tmp_path, partition="thirds")
+        me.compose(NMNIST(nmnist_folder), splits="disjoint")
+    with pytest.raises(UsageError, match="choose one of official-folders, blocks-60-20-20, by-cl"):
+        me.compose(NMNIST(nmnist_folder), root=tmp_path, partition="thirds", splits="disjoint")
 
 
 def test_another_source_under_the_same_name_is_refused(tmp_path: Path) -> None:
@@ -116,10 +122,194 @@ def test_another_source_under_the_same_name_is_refused(tmp_path: Path) -> None:
         [(random_events(0, 5, 4, 4), "a")], sensor_size=(4, 4), labels="ab", name="other"
     )
     with pytest.raises(UsageError, match="holds other recordings"):
-        me.compose(other, root=tmp_path, name=path.stem)
+        me.compose(other, root=tmp_path, name=path.stem, splits=PAIRS)
 
 
 @pytest.mark.parametrize("source", [[], {}, 3, None])
 def test_what_is_no_source_is_refused(source: Any) -> None:
     with pytest.raises(UsageError, match=f"given {type(source).__name__} as source; give an"):
         me.compose(source)
+
+
+def drawings(labels: int = 12, each: int = 20) -> DatasetSource:
+    """Recordings of the labels d00, d01 ..."""
+    names = [f"d{i:02}" for i in range(labels)]
+    pairs = [
+        (random_events(100 * label + i, 30, 32, 32), name)
+        for label, name in enumerate(names)
+        for i in range(each)
+    ]
+    return DatasetSource(pairs, sensor_size=(32, 32), labels=names, name="drawings")
+
+
+@pytest.mark.parametrize("arity", [1, 2])
+def test_splits_must_be_given(tmp_path: Path, arity: int) -> None:
+    with pytest.raises(UsageError, match="every class would train and test; give splits='disjoint"):
+        me.compose(drawings(3, 5), arity, root=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_plain_few_shot_learning_on_any_labeled_recordings(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"root": tmp_path, "name": "drawings", "downsample": 4, "bins": 10}
+    by_split = {
+        split: me.compose(drawings(), 1, split=split, splits="disjoint", **options)
+        for split in ("train", "val", "test")
+    }
+    assert [len(dataset) for dataset in by_split.values()] == [8, 2, 2]
+    classes = [name for dataset in by_split.values() for name in dataset.classes]
+    assert sorted(classes) == [f"d{i:02}" for i in range(12)]
+    train = by_split["train"]
+    assert train.n_recordings(0) == (12,)  # the first 60 % of 20
+    (ids,) = train.recording_ids(0)
+    assert ids[0].startswith(f"{train.classes[0]}/")
+    frames = train.frames(0, 3)
+    assert frames.shape == (10, 2, 8, 8)
+    assert len(train.events(0, 3)) == int(frames.sum()) == int(train.stack_sums([(3,)]).sum()) > 0
+    assert torch.equal(train.frames(0, left=3), frames)
+    episode = me.EpisodeLoader(train, ways=3, shots=2, queries=4)[0]
+    assert episode.support_x.shape == (6, 10, 2, 8, 8)
+    assert not {*episode.support_ids} & {*episode.query_ids}
+    assert len(train.as_classification(5, 0)) == 40
+    with pytest.raises(UsageError, match=r"need 16 recordings, but 2 of 2 .*'d.*' has 4; queries"):
+        me.EpisodeLoader(by_split["test"], ways=2, shots=1, queries=15)
+    with pytest.raises(UsageError, match="has 1 side, got 2 indices; give one per side"):
+        train.frames(0, left=0, right=1)
+
+
+def test_by_class_gives_all_recordings_to_the_split_of_the_class(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"root": tmp_path, "splits": "disjoint", "partition": "by-class"}
+    by_split = {
+        split: me.compose(drawings(), 1, split=split, **options)
+        for split in ("train", "val", "test")
+    }
+    seen: list[set[str]] = []
+    for dataset in by_split.values():
+        assert {dataset.n_recordings(c) for c in dataset.classes} == {(20,)}
+        seen.append({id for c in dataset.classes for id in dataset.recording_ids(c)[0]})
+    assert sum(map(len, seen)) == len(set.union(*seen)) == 240
+    archive = by_split["test"].archive
+    assert verify_rules(archive)[0] == (
+        "partition: every recording is where partition 'by-class' puts it"
+    )
+    assert me.EpisodeLoader(by_split["test"], ways=2, shots=5, queries=15)[0].query_x.shape[0] == 30
+    # The archive of another partition serves as well: its classes alone decide.
+    blocks = me.compose(drawings(), 1, root=tmp_path, splits="disjoint", name="blocks")
+    again = me.compose(blocks.archive, 1, splits="disjoint", partition="by-class", split="test")
+    assert again.recording_ids(0) == by_split["test"].recording_ids(0)
+
+
+def test_by_class_needs_classes_that_share_no_label(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"'d0.' is in classes of .* splits='disjoint-labels'"):
+        me.compose(drawings(), 2, root=tmp_path, splits="disjoint", partition="by-class")
+    assert not list(tmp_path.iterdir())
+    by_split = [
+        me.compose(
+            drawings(),
+            2,
+            root=tmp_path,
+            split=split,
+            splits="disjoint-labels",
+            partition="by-class",
+        )
+        for split in ("train", "val", "test")
+    ]
+    assert [len(dataset) for dataset in by_split] == [64, 4, 4]
+    ids = [
+        {id for c in dataset.classes for side in dataset.recording_ids(c) for id in side}
+        for dataset in by_split
+    ]
+    assert len(set.union(*ids)) == sum(map(len, ids))
+
+
+def test_the_archive_keeps_the_rules(tmp_path: Path) -> None:
+    made = me.compose(
+        drawings(),
+        1,
+        root=tmp_path,
+        name="mine",
+        split="test",
+        splits={"train": ["d00", "d01"], "test": ["d02", ("d03",)]},
+        crop=(16, 32),
+        downsample=2,
+        bins=10,
+        min_gap=2,
+    )
+    opened = me.load("mine", tmp_path, "test")
+    assert opened.fingerprint == made.fingerprint == made.archive.fingerprint
+    assert opened.rules == made.rules
+    assert opened.classes == ("d02", "d03")
+    assert archive_dataset(tmp_path) == "mine"
+    assert me.load(archive_dataset(tmp_path / "mine.h5"), tmp_path / "mine.h5").split == "train"
+    with pytest.raises(UsageError, match="split='val'; choose one of train, test"):
+        me.load("mine", tmp_path, "val")
+    with pytest.raises(UsageError, match="no dataset 'yours'; choose one of double-asl-dvs"):
+        me.load("yours", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"bins": 20}, "composition"),
+        ({"splits": {"train": ["d00"]}}, "splits"),
+        ({"min_gap": 3}, "min_gap"),
+        ({"partition": "official-folders"}, "partition"),
+        ({"partition": "by-class"}, "partition"),
+    ],
+)
+def test_an_archive_of_other_rules_is_refused(
+    tmp_path: Path, changes: dict[str, Any], named: str
+) -> None:
+    options: dict[str, Any] = {"root": tmp_path, "name": "mine", "splits": "disjoint"}
+    me.compose(drawings(3, 5), 1, **options)
+    with pytest.raises(UsageError, match=rf"was built by other rules \({named}\)"):
+        me.compose(drawings(3, 5), 1, **{**options, **changes})
+
+
+def test_an_archive_without_rules_is_read_as_before(tmp_path: Path) -> None:
+    path = busy_archive(tmp_path)
+    edit_archive(path, "del file.attrs['rules']")
+    archive = me.Archive(path)
+    assert archive.rules is None
+    assert "keeps no rules" in verify_rules(archive)[0]
+    assert len(me.compose(path, splits=PAIRS)) == 4
+    with pytest.raises(ArchiveError, match="keeps no rules of busy"):
+        me.load("busy", path)
+    assert show(path, tmp_path / "figure.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ("file.attrs['rules'] = 'x'", "is not a rules file"),
+        ("file.attrs['rules'] = '{}'", "name is missing"),
+        (
+            "file.attrs['rules'] = file.attrs['rules'].replace('busy', 'other')",
+            "archive of busy with the rules of other",
+        ),
+        (
+            "file.attrs['rules'] = file.attrs['rules'].replace('\"aa\"', '\"zz\"')"
+            '.replace(\'["a", "a"]\', \'["z", "a"]\')',
+            "is not 2 of the labels",
+        ),
+        ("file.attrs['rules'] = file.attrs['rules'].replace('[4, 4]', '[5, 4]')", "goes beyond"),
+        (
+            "file.attrs['rules'] = file.attrs['rules'].replace('\"bins\": 100', '\"bins\": 10')",
+            "give .* build it again",
+        ),
+    ],
+)
+def test_rules_that_do_not_fit_their_archive_are_refused(
+    tmp_path: Path, edit: str, message: str
+) -> None:
+    path = busy_archive(tmp_path, events=5)
+    edit_archive(path, edit)
+    with pytest.raises(ArchiveError, match=message):
+        me.load("busy", path)
+    with pytest.raises(ArchiveError, match=message):
+        verify_rules(me.Archive(path))
+
+
+@pytest.mark.parametrize("name", ["double-nmnist", "Double-NMNIST", "a" * 101, "a\nb"])
+def test_names_of_built_in_datasets_and_odd_ones_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=r"name="):
+        me.compose(drawings(3, 5), 1, root=tmp_path, name=name, splits="disjoint")

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.composed import busy_archive
+from support.composed import PAIRS, busy_archive
+from support.packages import import_or_skip
 from support.recordings import write_nmnist
 
 import metaevents as me
@@ -60,9 +61,10 @@ def test_samples_are_what_the_files_say(
 
 
 def test_events_pass_through_tonics_transforms(test_split: me.DoubleNMNIST) -> None:
-    from tonic.transforms import ToFrame
-
-    to_frame = ToFrame(sensor_size=(32, 16, 2), time_window=1000, start_time=0, end_time=100_000)
+    transforms = import_or_skip("tonic.transforms", "pip install 'metaevents[tonic]'")
+    to_frame = transforms.ToFrame(
+        sensor_size=(32, 16, 2), time_window=1000, start_time=0, end_time=100_000
+    )
     assert np.array_equal(
         to_frame(test_split.events("47", 1, 2)), test_split.frames("47", 1, 2).numpy()
     )
@@ -215,14 +217,14 @@ def test_unknown_options_are_refused(
 
 def test_an_archive_of_a_smaller_sensor_is_refused(tmp_path: Path) -> None:
     archive = me.Archive(busy_archive(tmp_path))
-    rules = me.compose(archive, crop=(4, 4)).rules
+    rules = me.compose(archive, crop=(4, 4), splits=PAIRS).rules
     wide = replace(rules, composition=replace(rules.composition, crop=(5, 4)))
     with pytest.raises(ArchiveError, match=r"recordings of \(4, 4\) pixels, .* keeps \(5, 4\)"):
         me.ComposedDataset(archive, wide, "train")
 
 
 def test_preparing_compiles_and_decodes_what_will_be_used(tmp_path: Path) -> None:
-    dataset = me.compose(busy_archive(tmp_path))
+    dataset = me.compose(busy_archive(tmp_path), splits=PAIRS)
     for options in ({}, {"dtype": torch.uint8}, {"representation": "sum"}, {"bins": 10}):
         dataset.prepare(**options)  # type: ignore[arg-type]
     assert list(dataset._decoded) == ["cells"]
@@ -235,35 +237,6 @@ def test_a_dataset_travels_to_another_process(test_split: me.DoubleNMNIST) -> No
     test_split.frames("47", 0, 0)
     again = pickle.loads(pickle.dumps(test_split))
     assert torch.equal(again.frames("47", 0, 0), test_split.frames("47", 0, 0))
-
-
-def test_classification_gives_different_pairs_of_every_class(test_split: me.DoubleNMNIST) -> None:
-    data = test_split.as_classification(pairs_per_class=7, seed=1)
-    assert len(data) == 140
-    frames, label = data[8]
-    assert (frames.shape, label) == ((100, 2, 16, 32), 1)
-    assert len(set(data.samples)) == 140
-    left, right = data.ids(8)
-    place = [
-        side.index(id) for side, id in zip(test_split.recording_ids(1), (left, right), strict=True)
-    ]
-    assert torch.equal(frames, test_split.frames(1, *place))
-    loader = torch.utils.data.DataLoader(data, batch_size=20)  # type: ignore[arg-type, var-annotated]
-    assert next(iter(loader))[0].shape == (20, 100, 2, 16, 32)
-
-
-def test_classification_is_a_function_of_the_seed(test_split: me.DoubleNMNIST) -> None:
-    first, same, other = (test_split.as_classification(5, seed).samples for seed in (1, 1, 2))
-    assert first == same != other
-
-
-def test_classification_never_pairs_a_recording_with_itself(test_split: me.DoubleNMNIST) -> None:
-    data = test_split.as_classification(pairs_per_class=12 * 11, seed=0)
-    assert all(len(set(sample)) == 2 for sample in data.samples)
-    with pytest.raises(
-        UsageError, match=r"class '55' has 132 different samples, got pairs_per_class=133"
-    ):
-        test_split.as_classification(12 * 11 + 1, seed=0)
 
 
 def test_a_reduced_archive_says_what_is_missing(tmp_path: Path) -> None:

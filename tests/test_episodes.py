@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 import torch
 from support.composed import busy_archive
+from support.packages import import_or_skip
 
 import metaevents as me
 from metaevents.errors import UsageError
@@ -219,9 +220,10 @@ def test_event_lists_are_the_same_samples(
 
 
 def test_transforms_see_every_sample(dataset: me.DoubleNMNIST, loader: me.EpisodeLoader) -> None:
-    from tonic.transforms import ToFrame
-
-    to_frame = ToFrame(sensor_size=(32, 16, 2), time_window=1000, start_time=0, end_time=100_000)
+    transforms = import_or_skip("tonic.transforms", "pip install 'metaevents[tonic]'")
+    to_frame = transforms.ToFrame(
+        sensor_size=(32, 16, 2), time_window=1000, start_time=0, end_time=100_000
+    )
     options: dict[str, Any] = {"ways": 5, "shots": 2, "queries": 4, "episodes": 12, "seed": 3}
     by_tonic = me.EpisodeLoader(dataset, **options, representation="events", transform=to_frame)[2]
     assert np.array_equal(np.stack(by_tonic.query_x), loader[2].query_x.numpy())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.packages import import_or_skip
 
 from metaevents import events as ev
 from metaevents.errors import UsageError
@@ -29,7 +32,7 @@ def as_multiset(events: ev.Events) -> list[tuple[int, ...]]:
 
 
 def test_dtype_is_tonics() -> None:
-    from tonic.io import events_struct
+    events_struct = import_or_skip("tonic.io", "pip install 'metaevents[tonic]'").events_struct
 
     assert events_struct == ev.EVENT_DTYPE
 
@@ -152,6 +155,90 @@ def test_arrays_of_other_dtypes_are_converted() -> None:
     assert ev.as_events(foreign).tolist() == [(3, 2, 5, True)]
     with pytest.raises(UsageError, match="lacks"):
         ev.as_events(foreign[["t", "x", "y"]])
+
+
+def table(**columns: Any) -> np.ndarray:
+    """A structured array with the given columns, in their order."""
+    arrays = {name: np.asarray(values) for name, values in columns.items()}
+    out = np.zeros(len(arrays["x"]), [(name, array.dtype) for name, array in arrays.items()])
+    for name, array in arrays.items():
+        out[name] = array
+    return out
+
+
+EXPECTED = [(3, 2, 5, True), (4, 1, 9, False)]
+X, Y, T = [3, 4], [2, 1], [5, 9]
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        table(t=np.array(T, "u8"), x=np.array(X, "u2"), y=np.array(Y, "u2"), on=[True, False]),
+        table(x=X, y=Y, p=np.array([1, -1], "i1"), t=T),
+        table(timestamp=T, x=np.array(X, "i2"), y=Y, polarity=np.array([1, 0], "u1")),
+        table(ts=T, x=X, y=Y, pol=[1.0, 0.0]),
+        table(x=X, y=Y, t=T, p=[1, 0], on=[0, 0], trigger=[7, 7]),
+        {"t": T, "x": X, "y": Y, "p": [True, False]},
+        {"t": np.array(T), "x": np.array(X, "f4"), "y": np.array(Y), "p": np.array([2, 0])},
+    ],
+    ids=["aedat", "signed", "dv", "matlab", "p first", "lists", "columns"],
+)
+def test_the_forms_of_common_libraries_are_taken(array: Any) -> None:
+    assert ev.as_events(array).tolist() == EXPECTED
+
+
+def test_an_npz_file_of_columns_is_taken(tmp_path: Path) -> None:
+    np.savez(tmp_path / "events.npz", t=T, x=X, y=Y, p=[True, False])
+    with np.load(tmp_path / "events.npz") as columns:
+        assert ev.as_events(columns).tolist() == EXPECTED
+
+
+def test_one_dimensional_events_have_row_0_and_are_on() -> None:
+    expected = [(3, 0, 5, True), (4, 0, 9, True)]
+    assert ev.as_events(table(t=T, x=X, p=[1, 1])).tolist() == expected
+    assert ev.as_events(table(x=X, t=T)).tolist() == expected
+    assert ev.as_events({"x": X, "t": T}).tolist() == expected
+    assert ev.as_events(table(t=T, x=X, p=[0, 1])).tolist()[0] == (3, 0, 5, False)
+    assert len(ev.as_events(table(t=T, x=X)[:0])) == 0
+    assert [
+        ev.has_rows(table(**given))
+        for given in ({"t": T, "x": X}, {"t": T, "x": X, "y": Y, "p": X})
+    ] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("array", "missing"),
+    [
+        (table(x=X, y=Y, t=T), "['p']"),
+        (table(x=X, p=X), "['y', 't']"),
+        (table(x=X), "['y', 't', 'p']"),
+        (table(x=X, t=T, row=Y), "['y', 'p']"),
+        (table(x=X, t=T, p=[1, 0], row=Y), "['y']"),
+        ({"t": T, "y": Y, "p": X}, "['x']"),
+        (np.zeros((2, 4)), "['x', 'y', 't', 'p']"),
+        ([(3, 2, 5, 1)], "['x', 'y', 't', 'p']"),
+        (None, "['x', 'y', 't', 'p']"),
+    ],
+)
+def test_fields_that_are_missing_or_may_have_another_name_are_named(
+    array: Any, missing: str
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(f"lacks {missing}; give a structured array")):
+        ev.as_events(array)
+
+
+def test_columns_of_a_mapping_are_checked() -> None:
+    with pytest.raises(UsageError, match="equal length"):
+        ev.as_events({"t": T, "x": [3], "y": Y, "p": X})
+    with pytest.raises(UsageError, match=r"t has values such as 0\.5"):
+        ev.as_events({"t": [0.5, 1], "x": X})
+
+
+def test_events_in_one_row_are_cropped_and_downsampled_along_x() -> None:
+    events = ev.as_events({"t": [1, 2, 3], "x": [5, 130, 699]})
+    coarse = ev.downsample(ev.crop(events, width=690, height=1, left=5), space=10)
+    assert [(x, y) for x, y, _, _ in coarse.tolist()] == [(0, 0), (12, 0)]
+    assert ev.rasterize(coarse, (1, 2, 1, 69), 10).sum() == 2
 
 
 def test_columns_of_different_length_are_refused() -> None:

@@ -417,6 +417,27 @@ def test_progress_bar_is_shown_as_requested_or_on_a_terminal(
     assert ("count: 100%" in stderr.getvalue()) == shown
 
 
+def test_a_notebook_shows_bars_unless_the_logger_is_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import tqdm.autonotebook
+
+    class OfNotebook(tqdm.std.tqdm):
+        pass
+
+    monkeypatch.setattr(sys, "stderr", io.StringIO())  # no terminal
+    monkeypatch.setattr(tqdm.autonotebook, "tqdm", OfNotebook)
+    logger = logging.getLogger("metaevents")
+    assert not progress_bar("count", 3, "item", None).disable
+    assert progress_bar("count", 3, "item", False).disable
+    logger.setLevel(logging.ERROR)
+    try:
+        assert progress_bar("count", 3, "item", None).disable
+        assert not progress_bar("count", 3, "item", True).disable
+    finally:
+        logger.setLevel(logging.NOTSET)
+
+
 def test_progress_bar_of_fast_work_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     stderr = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stderr)
@@ -455,3 +476,25 @@ def test_a_users_path_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_no_path_is_a_usage_error(path: Any) -> None:
     with pytest.raises(UsageError, match="cannot be used as a path"):
         user_path(path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs symbolic links")
+def test_links_that_name_each_other_are_refused_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+
+    def hold_lock() -> None:
+        with exclusive_lock(tmp_path / "a"):
+            pass
+
+    for write in (
+        lambda: write_atomic(tmp_path / "a", "x"),
+        lambda: require_writable(tmp_path / "a"),
+        lambda: require_lockable(tmp_path / "a"),
+        hold_lock,
+    ):
+        with pytest.raises(OSError, match="symbolic links") as refused:
+            write()
+        assert refused.value.errno == errno.ELOOP
+        assert refused.value.filename == str(tmp_path / "a")
+    assert visible(tmp_path) == ["a", "b"]

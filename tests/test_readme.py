@@ -57,7 +57,7 @@ def test_a_block_runs(block: re.Match[str], folder: Path) -> None:
 
 def test_the_two_set_up_commands_are_those_that_ci_runs() -> None:
     first, second = (block["code"].strip() for block in BLOCKS[:2])
-    assert first == "pip install -c constraints.txt . && metaevents quickstart"
+    assert first == "pip install -c constraints.txt . && metaevents quickstart --out data"
     assert second in README.with_name(".ci").joinpath("run").read_text("utf-8").replace(
         "--quiet ", ""
     )

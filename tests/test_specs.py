@@ -9,6 +9,7 @@ import pytest
 
 from metaevents.errors import ArchiveError, UsageError
 from metaevents.sources import RecordingRef
+from metaevents.sources.n_omniglot import ALPHABETS
 from metaevents.specs import PARTITION_RULES, PARTITIONS, Composition, class_name, get_spec, specs
 
 SIZES = {
@@ -16,6 +17,7 @@ SIZES = {
     ("double-nmnist", "novel-components"): (16, 9, 9),
     ("double-asl-dvs", "published"): (369, 92, 115),
     ("double-asl-dvs", "novel-components"): (169, 25, 36),
+    ("n-omniglot", "published"): (776, 188, 659),
 }
 # SHA-256 of the published class lists: one line per split, its names sorted and joined by blanks.
 # Computed once from the lists of Sun 2019 (MultiDigitMNIST) and of the paper's authors.
@@ -55,6 +57,22 @@ def test_novel_components_share_no_component_between_splits(name: str) -> None:
     assert sum(map(len, components)) == len(set.union(*components))
 
 
+def test_n_omniglot_is_split_by_alphabet_and_tests_on_the_evaluation_part() -> None:
+    names = splits("n-omniglot", "published")
+    alphabets = {
+        split: sorted({name.split("/")[0] for name in classes}) for split, classes in names.items()
+    }
+    assert alphabets["test"] == sorted(ALPHABETS["evaluation"])
+    # The rule: the background alphabets in order of their SHA-256; the first six are val.
+    ranked = sorted(
+        ALPHABETS["background"],
+        key=lambda alphabet: hashlib.sha256(f"n-omniglot/1/{alphabet}".encode()).hexdigest(),
+    )
+    assert alphabets["val"] == sorted(ranked[:6])
+    assert alphabets["train"] == sorted(ranked[6:])
+    assert sum(map(len, names.values())) == 1_623  # whole alphabets
+
+
 def test_every_digit_of_the_published_test_split_occurs_in_training_on_both_sides() -> None:
     # The reason for the second split.
     classes_of = splits("double-nmnist", "published")
@@ -63,7 +81,12 @@ def test_every_digit_of_the_published_test_split_occurs_in_training_on_both_side
 
 
 @pytest.mark.parametrize(
-    ("name", "shape"), [("double-nmnist", (100, 2, 16, 32)), ("double-asl-dvs", (100, 2, 30, 80))]
+    ("name", "shape"),
+    [
+        ("double-nmnist", (100, 2, 16, 32)),
+        ("double-asl-dvs", (100, 2, 30, 80)),
+        ("n-omniglot", (120, 2, 25, 25)),
+    ],
 )
 def test_frames_have_the_stated_shape(name: str, shape: tuple[int, ...]) -> None:
     spec = get_spec(name)
@@ -105,8 +128,8 @@ def test_long_labels_are_joined_with_hyphens() -> None:
 
 
 def test_unknown_names_and_versions_are_refused() -> None:
-    assert list(specs()) == ["double-asl-dvs", "double-nmnist"]
-    with pytest.raises(UsageError, match="choose one of double-asl-dvs, double-nmnist"):
+    assert list(specs()) == ["double-asl-dvs", "double-nmnist", "n-omniglot"]
+    with pytest.raises(UsageError, match="choose one of double-asl-dvs, double-nmnist, n-omniglot"):
         get_spec("mnist")
     with pytest.raises(ArchiveError, match="protocol version 7: this release knows 1; upgrade"):
         get_spec("double-nmnist", 7)

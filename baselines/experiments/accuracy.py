@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from statistics import fmean
 from typing import Any, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
-from baselines.accuracy import Classifier, episode_accuracy
+from baselines.accuracy import Classifier, episode_answers
 from baselines.experiments.rows import Row
-from metaevents.benchmark.statistics import ci95, repeated
+from metaevents.benchmark.recording_variance import RecordingDesign
+from metaevents.benchmark.statistics import (
+    ci95,
+    difference_half_width,
+    episode_ci95,
+    repeated,
+)
 from metaevents.datasets import ComposedDataset
 from metaevents.episodes import Episode, EpisodeLoader
 from metaevents.files import progress_bar
@@ -27,9 +35,32 @@ class EpisodeAccuracies:
 
     Attributes:
         trials: [trials][episodes]; trial k has the episodes of seed k.
+        answers: [trials * episodes, queries] which queries are answered correctly; None if only
+            accuracies were kept.
+        design: Makes the design of all episodes; see `baselines.accuracy.recording_design`.
     """
 
     trials: tuple[tuple[float, ...], ...]
+    answers: npt.NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
+    design: Callable[[], RecordingDesign] | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def of(
+        cls, trials: Sequence[Sequence[Any]], design: Callable[[], RecordingDesign]
+    ) -> EpisodeAccuracies:
+        """Return the accuracies of kept results.
+
+        Args:
+            trials: [trials][episodes] answers as `variant_answers` returns them; or accuracies,
+                where earlier results kept no answers.
+            design: Makes the design of all episodes.
+        """
+        if not all(isinstance(value, str) for value in chain(*trials)):
+            return cls(tuple(tuple(map(_share, trial)) for trial in trials))
+        answers = np.array([[sign == "1" for sign in text] for text in chain(*trials)])
+        means = iter(answers.mean(axis=1).tolist())
+        accuracies = tuple(tuple(next(means) for _ in trial) for trial in trials)
+        return cls(accuracies, answers, design)
 
     @property
     def accuracy(self) -> float:
@@ -40,30 +71,42 @@ class EpisodeAccuracies:
         """Return the columns of a result.
 
         Returns:
-            The mean accuracy, half of its 95 % interval over episodes, the standard deviation of
-            the trials' means if there are several trials, and the numbers of trials and episodes.
+            The mean accuracy; half of its 95 % interval over fresh recordings and episodes (None if
+            no answers were kept) and of that over episodes of these recordings; the standard
+            deviation of the trials' means if there are several trials; and the numbers of trials
+            and episodes.
         """
         means = [fmean(trial) for trial in self.trials]
+        known = self.answers is not None and self.design is not None
         return {
             "accuracy": self.accuracy,
-            "ci95": ci95(list(chain(*self.trials))),
+            "ci95": ci95(self.answers, self.design()) if known else None,  # type: ignore[misc, arg-type]
+            "episode_ci95": episode_ci95(list(chain(*self.trials))),
             "deviation": repeated(means)["deviation"] if len(means) > 1 else None,
             "trials": len(self.trials),
             "episodes": len(self.trials[0]),
         }
 
     def change(self, reference: EpisodeAccuracies) -> Row:
-        """Return the mean difference from a reference on the same episodes, and its interval."""
+        """Return the mean difference from a reference on the same episodes, and its intervals."""
         differences = [
             a - b for a, b in zip(chain(*self.trials), chain(*reference.trials), strict=True)
         ]
-        return {"change": fmean(differences), "change_ci95": ci95(differences)}
+        change_ci95 = None
+        if self.answers is not None and reference.answers is not None and self.design is not None:
+            pair = np.stack([self.answers, reference.answers])
+            change_ci95 = difference_half_width(pair, self.design())
+        return {
+            "change": fmean(differences),
+            "change_ci95": change_ci95,
+            "change_episode_ci95": episode_ci95(differences),
+        }
 
 
-def variant_accuracies(
+def variant_answers(
     loader: EpisodeLoader, variants: Variants, description: str = "", progress: bool | None = None
-) -> dict[str, list[float]]:
-    """Return the accuracy of every variant on every episode.
+) -> dict[str, list[str]]:
+    """Return which queries of every episode every variant answers correctly.
 
     Args:
         loader: The episodes.
@@ -72,14 +115,29 @@ def variant_accuracies(
         progress: Whether to show a progress bar; None shows it on a terminal.
 
     Returns:
-        Name of a variant -> accuracies, in the order of the episodes.
+        Name of a variant -> a text per episode, in their order, with "1" for each query that is
+        answered correctly and "0" for each other one.
     """
-    accuracies: dict[str, list[float]] = {}
+    answers: dict[str, list[str]] = {}
     episodes = progress_bar(description, None, "ep", progress, iterable=loader, leave=False)
     for episode in episodes:
         for name, classifier in variants(episode):
-            accuracies.setdefault(name, []).append(episode_accuracy(classifier, episode))
-    return accuracies
+            correct = episode_answers(classifier, episode).tolist()
+            answers.setdefault(name, []).append("".join("01"[right] for right in correct))
+    return answers
+
+
+def variant_accuracies(
+    loader: EpisodeLoader, variants: Variants, description: str = "", progress: bool | None = None
+) -> dict[str, list[float]]:
+    """Return the accuracy of every variant on every episode; see `variant_answers`."""
+    answers = variant_answers(loader, variants, description, progress)
+    return {name: list(map(_share, texts)) for name, texts in answers.items()}
+
+
+def _share(answers: str | float) -> float:
+    """Return the share of correct answers in a text of `variant_answers`; a share stays one."""
+    return answers.count("1") / len(answers) if isinstance(answers, str) else answers
 
 
 def learner_accuracies(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from baselines.accuracy import Classifier
 from baselines.experiments.accuracy import Variants, adapting
-from baselines.experiments.plots import bars, curves
+from baselines.experiments.plots import curves, dots, legend, log_percent, logistic_percent
 from baselines.experiments.rows import Row
 from baselines.experiments.runs import Trained
 from baselines.experiments.study import NO_NUMBERS, Experiment, Study
@@ -62,8 +62,11 @@ def _step_rows(study: Study) -> list[Row]:
 def _plot_steps(figure: Figure, rows: Sequence[Row]) -> None:
     """Draw the error over the number of inner steps."""
     axes = figure.subplots()
-    curves(axes, rows, "inner steps at test", "error", ["model"])
-    axes.set(ylim=(0, 1))
+    shown = [{**row, "method": row["model"].upper()} for row in rows]
+    curves(axes, shown, "inner steps at test", "error", ["method"])
+    axes.set_xticks(sorted({row["inner steps at test"] for row in rows}))
+    log_percent(axes)
+    legend(figure, rows=rows)
 
 
 def _frozen_rows(study: Study) -> list[Row]:
@@ -93,10 +96,13 @@ def _frozen(run: Trained, depth: int) -> Variants:
 
 
 def _plot_frozen(figure: Figure, rows: Sequence[Row]) -> None:
-    """Draw bars of the accuracy for each number of frozen layers."""
+    """Draw dots at the accuracy for each number of frozen layers."""
     axes = figure.subplots()
-    bars(axes, rows, "accuracy", ["frozen layers"], ["model"])
-    axes.set_xlabel("layers frozen in the inner loop, from the input on")
+    shown = [{**row, "method": row["model"].upper()} for row in rows]
+    dots(axes, shown, "accuracy", ["frozen layers"], ["method"])
+    logistic_percent(axes, "x")
+    axes.set_ylabel("layers frozen in the inner loop, from the input on")
+    legend(figure, rows=rows)
 
 
 FIG3 = Experiment(

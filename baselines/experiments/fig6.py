@@ -9,7 +9,7 @@ from torch import Tensor
 
 from baselines.accuracy import Classifier
 from baselines.experiments.accuracy import EpisodeAccuracies, Variants
-from baselines.experiments.plots import curves
+from baselines.experiments.plots import curves, half_width, legend, log_percent
 from baselines.experiments.rows import Row
 from baselines.experiments.runs import Trained
 from baselines.experiments.study import Experiment, Study
@@ -168,16 +168,18 @@ def _plot(figure: Figure, rows: Sequence[Row]) -> None:
     transfer = [
         {**row, "label": f"{row['ways']}-way"} for row in points if row["method"] == "transfer"
     ]
-    curves(axes, transfer, "shots", "error", ["method", "label"])
+    curves(axes, transfer, "shots", "error", ["label"], label="transfer, ")
     for row in points:
         if row["method"] == "SNN-MAML":
-            axes.axhline(
-                row["error"],
-                linestyle="--",
-                color="black" if row["ways"] == 5 else "gray",
-                label=f"SNN-MAML, {row['ways']}-way 1-shot",
-            )
-    axes.legend(fontsize="small")
+            color = "black" if row["ways"] == 5 else "gray"
+            error, half = 100 * row["error"], 100 * half_width(row)
+            label = f"SNN-MAML, {row['ways']}-way 1-shot,\nwith its interval"
+            axes.axhline(error, linestyle="--", linewidth=1, color=color, label=label)
+            axes.axhspan(error - half, error + half, color=color, alpha=0.08)
+    axes.set_xlabel("shots that transfer learning gets")
+    axes.set_xticks(sorted({row["shots"] for row in transfer}))
+    log_percent(axes)
+    legend(figure, rows=points)
 
 
 FIG6 = Experiment(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from baselines.experiments.accuracy import Variants, adapting
-from baselines.experiments.plots import bars
+from baselines.experiments.plots import dots, legend
 from baselines.experiments.rows import Row
 from baselines.experiments.runs import Trained
 from baselines.experiments.study import Experiment, Study
@@ -112,8 +112,11 @@ def _learner(rule: Rule, run: Trained, net: Net, generator: torch.Generator) -> 
 
 
 def _plot(figure: Figure, rows: Sequence[Row]) -> None:
-    """Draw bars of the accuracy for each rule."""
-    bars(figure.subplots(), rows, "accuracy", ["rule"], [_META_TRAINED])
+    """Draw dots at the accuracy for each rule."""
+    axes = figure.subplots()
+    dots(axes, rows, "accuracy", ["rule"], [_META_TRAINED])
+    axes.set_ylabel("rule of the inner loop")
+    legend(figure, _META_TRAINED, rows)
 
 
 PLASTICITY = compare_rules()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from baselines.experiments.accuracy import Variants, adapting
-from baselines.experiments.plots import curves
+from baselines.experiments.plots import curves, legend, logistic_percent
 from baselines.experiments.rows import Row
 from baselines.experiments.runs import Trained
 from baselines.experiments.study import Experiment, Study
@@ -167,15 +167,25 @@ def _plot(figure: Figure, rows: Sequence[Row]) -> None:
     for axes, rounding in zip(panels, _ROUNDINGS, strict=True):
         curves(
             axes,
-            [row for row in rows if row["rounding"] == rounding],
+            [_labeled(row) for row in rows if row["rounding"] == rounding],
             "bits",
             "accuracy",
-            ["rounded weights", "scale"],
+            ["label"],
         )
-        axes.axhline(reference["accuracy"], linestyle="--", color="black")
+        label = "32-bit floating point"
+        axes.axhline(100 * reference["accuracy"], linestyle="--", color="black", label=label)
         axes.set_xscale("log", base=2)
         axes.set_xticks(words, [str(word) for word in words])
-        axes.set_title(rounding)
+        axes.set_xlabel("bits per weight")
+        axes.set_title(f"{rounding} rounding")
+    logistic_percent(panels[0], "y")
+    legend(figure, "rounded weights", rows)
+
+
+def _labeled(row: Row) -> Row:
+    """Return a row with its words in the legend."""
+    scale = ", one scale per tensor" if row["scale"] == "tensor" else ""
+    return {**row, "label": f"{row['rounded weights']}{scale}"}
 
 
 QUANTIZATION = Experiment(

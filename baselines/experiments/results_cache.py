@@ -9,10 +9,16 @@ from typing import Any, TypeVar, cast
 
 from metaevents.errors import UsageError
 from metaevents.files import write_atomic
+from metaevents.hashing import digest_json
+from metaevents.untrusted import describe, read_bytes
 
 Result = TypeVar("Result")
 
 _FORMAT = "metaevents-cached-results"
+
+_MAX_FILE = 1 << 28  # bytes
+
+_ADVICE = "remove it to compute the results again, or give another folder"
 
 
 class ResultsCache:
@@ -25,7 +31,7 @@ class ResultsCache:
         name: Name of the experiment; results are written to `<name>.json`.
 
     Raises:
-        UsageError: A file of the folder holds no cached results.
+        UsageError: A file of the folder holds no cached results, or is damaged.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -50,19 +56,28 @@ class ResultsCache:
             else:
                 self._results[text] = json.loads(json.dumps(compute()))
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self._file, json.dumps({"format": _FORMAT, "results": self._results}))
+            document = {
+                "format": _FORMAT,
+                "sha256": digest_json(self._results),
+                "results": self._results,
+            }
+            write_atomic(self._file, json.dumps(document))
         return cast(Result, self._results[text])
 
 
 def _read(path: Path) -> dict[str, Any]:
     """Return the results in a file."""
+    content = read_bytes(path, _MAX_FILE, "file of cached results", _ADVICE)
     try:
-        document = json.loads(path.read_text("utf-8"))
+        document = json.loads(content.decode("utf-8"))
         results: dict[str, Any] = document["results"]
         if document["format"] != _FORMAT or not isinstance(results, dict):
-            raise ValueError
-    except Exception:  # whatever a damaged file leads to
+            raise ValueError("it has another form")
+        if document.get("sha256") != digest_json(results):
+            raise ValueError("it has other results than were written")
+    except Exception as error:  # whatever a damaged file leads to
+        reason = f"no field {error}" if isinstance(error, KeyError) else describe(error)
         raise UsageError(
-            f"{path} holds no cached results of an experiment; remove it, or give another folder"
-        ) from None
+            f"{path} holds no cached results of an experiment ({reason}); {_ADVICE}"
+        ) from error
     return results

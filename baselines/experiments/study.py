@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from baselines.experiments.accuracy import EpisodeAccuracies, Variants, variant_accuracies
+from baselines.accuracy import recording_design
+from baselines.experiments.accuracy import EpisodeAccuracies, Variants, variant_answers
 from baselines.experiments.results_cache import ResultsCache
 from baselines.experiments.rows import Row, rounded
 from baselines.experiments.runs import Trained, TrainedRuns
@@ -279,7 +281,8 @@ class Study:
         if queries is None:
             limit = self.budget.queries
             queries = EpisodeSampler.max_queries(dataset, ways, shots, limit) or 1
-        trials: dict[str, list[tuple[float, ...]]] = {}
+        trials: dict[str, list[list[Any]]] = {}
+        loaders: list[EpisodeLoader] = []
         for seed in range(self.budget.trials):
             key = {
                 "label": label,
@@ -302,17 +305,17 @@ class Study:
                 seed,
                 representation=runs[0].learner.representation,
             )
+            loaders.append(loader)
             trial = self.cached(key, lambda loader=loader: self._trial(label, loader, variants))  # type: ignore[misc]
             for name, values in trial.items():
-                trials.setdefault(name, []).append(tuple(values))
-        return {name: EpisodeAccuracies(tuple(values)) for name, values in trials.items()}
+                trials.setdefault(name, []).append(values)
+        design = cache(lambda: recording_design(loaders))  # made once, where it is needed
+        return {name: EpisodeAccuracies.of(values, design) for name, values in trials.items()}
 
-    def _trial(
-        self, label: str, loader: EpisodeLoader, variants: Variants
-    ) -> dict[str, list[float]]:
-        """Return the accuracies of variants on one stream of episodes."""
+    def _trial(self, label: str, loader: EpisodeLoader, variants: Variants) -> dict[str, list[str]]:
+        """Return the answers of variants on one stream of episodes."""
         description = f"{label}, {loader.dataset.split}, seed {loader.seed}"
-        return variant_accuracies(loader, variants, description, self._progress)
+        return variant_answers(loader, variants, description, self._progress)
 
     def _check_unseen(self, run: Trained, dataset: ComposedDataset) -> None:
         """Refuse a test that the run's weights have seen; only note it with pairing "published".

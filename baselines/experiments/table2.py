@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from baselines.experiments.accuracy import adapting
-from baselines.experiments.plots import bars
+from baselines.experiments.plots import dots, legend
 from baselines.experiments.rows import Row
 from baselines.experiments.study import Experiment, Study
 
@@ -51,17 +51,17 @@ def _rows(study: Study) -> list[Row]:
 
 
 def _plot(figure: Figure, rows: Sequence[Row]) -> None:
-    """Draw bars of the accuracy, one panel per phase."""
-    panels = figure.subplots(1, 2, sharey=True)
+    """Draw dots at the accuracy, one panel per phase."""
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
     for axes, phase in zip(panels, _PHASES.values(), strict=True):
-        bars(
-            axes,
-            [row for row in rows if row["phase"] == phase],
-            "accuracy",
-            ["model", "training pairing"],
-            ["evaluation pairing"],
-        )
+        shown = [
+            {**row, "method": f"{row['model'].upper()},\ntrained with “{row['training pairing']}”"}
+            for row in rows
+            if row["phase"] == phase
+        ]
+        dots(axes, shown, "accuracy", ["method"], ["evaluation pairing"], label="pairing ")
         axes.set_title(phase)
+    legend(figure, "evaluated with", rows)
 
 
 # Dataset and phase -> mean and standard deviation of each model (Table 2 of the paper, whose column

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from baselines.experiments.accuracy import adapting
-from baselines.experiments.plots import bars, curves
+from baselines.experiments.plots import curves, dots, legend
 from baselines.experiments.rows import Row
 from baselines.experiments.runs import Trained
 from baselines.experiments.study import NO_NUMBERS, Experiment, Study
@@ -236,15 +236,22 @@ def _accuracy_rows(study: Study, run: Trained) -> list[Row]:
 
 
 def _plot_magnitudes(figure: Figure, rows: Sequence[Row]) -> None:
-    """Draw bars of average and maximum magnitude for each loop."""
-    for axes, column in zip(figure.subplots(1, 2), ("average", "maximum"), strict=True):
+    """Draw dots at average and maximum magnitude for each loop."""
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, column in zip(panels, ("average", "maximum"), strict=True):
         shown = [
-            {**row, "published": row.get(f"published_{column}")}
+            {
+                **row,
+                "loop": f"{row['loop']} loop".replace("non-meta loop", "no meta-learning"),
+                "published": row.get(f"published_{column}"),
+            }
             for row in rows
             if row["thresholded"] == "no"
         ]
-        bars(axes, shown, column, ["loop"], [], error=None)
-        axes.set_yscale("log")
+        dots(axes, shown, column, ["loop"], [], intervals=False)
+        axes.set_xscale("log")
+        axes.set_xlabel(f"{column} magnitude of an update of a weight")
+    legend(figure)
 
 
 def _plot_histograms(figure: Figure, rows: Sequence[Row]) -> None:
@@ -263,9 +270,11 @@ def _plot_histograms(figure: Figure, rows: Sequence[Row]) -> None:
     left.set(
         xscale="log", yscale="log", xlabel="magnitude of the update", ylabel="share of updates"
     )
-    left.legend(fontsize="x-small")
-    curves(right, [row for row in rows if row["panel"] == "accuracy"], "threshold", "accuracy", [])
+    left.grid(alpha=0.3)
+    accuracies = [row for row in rows if row["panel"] == "accuracy"]
+    curves(right, accuracies, "threshold", "accuracy", [])
     right.set_xlabel("threshold, as a share of the range of magnitudes")
+    legend(figure, "updates (left)", accuracies)
 
 
 TABLE3 = Experiment(

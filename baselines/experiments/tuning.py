@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import torch
@@ -17,15 +17,20 @@ from baselines.experiments.variants import Net
 from baselines.maml import MAML, adam_cosine
 from baselines.training.objectives import MetaObjective, Objective, RandomShift, SupervisedObjective
 from baselines.training.step import NonFiniteGradient, training_step
+from baselines.weights_file import tensors_digest
 from metaevents.datasets import ComposedDataset
+from metaevents.errors import printable
 from metaevents.files import write_atomic
 from metaevents.hashing import digest_json
+from metaevents.untrusted import describe, parse_json, read_bytes
 
 logger = logging.getLogger(__name__)
 
 # Share of the run's initial learning rate. With all of it, a new optimizer lowered the validation
 # accuracy of the run.
 _TUNING_LR = 0.3
+
+_MAX_FILE = 1 << 30  # bytes of a file that is read again
 
 _MOST_QUERIES = 5  # per class, to keep further training short
 
@@ -119,30 +124,60 @@ def _steps(
 def tuned(study: Study, run: Trained, label: str, build: Callable[[Net], MAML]) -> MAML:
     """Return a learner on a copy of a run's network, meta-trained for the budget's steps.
 
-    The result is kept in the study's folder and read again by later calls.
+    The result is kept in the study's folder and read again by later calls. A damaged file is made
+    again, with a warning.
 
     Args:
         study: Gives the data, the budget and the folder.
         run: The run to start from.
         label: Name of what `build` builds; part of the name of the file.
         build: Makes the learner from the network.
-    """
-    from safetensors.torch import load_file, save
 
+    Raises:
+        UsageError: A folder or a pipe is in the file's place, or the file cannot be read.
+    """
     maml = build(copy.deepcopy(run.maml.net)).to(study.device)
     steps, config = study.budget.tuning, replace(run.config, lr=_TUNING_LR * run.config.lr)
     key = [label, run.digest, steps, study.test.fingerprint, config.to_dict()]
     path = study.out / "tuned" / f"{digest_json(key)[:16]}.safetensors"
-    if path.is_file():
-        maml.load_state_dict(
-            {name: value.to(study.device) for name, value in load_file(path).items()}
-        )
-        return maml
+    if path.exists():
+        advice = "remove it, and it is made again"
+        content = read_bytes(path, _MAX_FILE, "run that was trained further", advice)
+        try:
+            maml.load_state_dict(_unpack(content))
+            return maml
+        except Exception as error:  # whatever damage leads to
+            logger.warning(
+                "%s is damaged (%s); training it again", printable(path), printable(describe(error))
+            )
+            maml = build(copy.deepcopy(run.maml.net)).to(study.device)
     training = outer_steps(maml, study.split("train"), config, steps, config.seed + 1)
     for _ in study.progress(training, f"{label}, training", steps):
         pass
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(
-        path, save({name: value.cpu().contiguous() for name, value in maml.state_dict().items()})
-    )
+    write_atomic(path, _pack(maml.state_dict()))
     return maml
+
+
+def _pack(state: Mapping[str, Tensor]) -> bytes:
+    """Return the content of a file with tensors and their digest."""
+    from safetensors.torch import save
+
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    return save(tensors, {"sha256": tensors_digest(tensors)})
+
+
+def _unpack(content: bytes) -> dict[str, Tensor]:
+    """Return the tensors of a file, on the CPU.
+
+    Raises:
+        ValueError: They are not those that were written. Damage leads to other exceptions too.
+    """
+    from safetensors.torch import load
+
+    size = int.from_bytes(content[:8], "little")
+    stated = parse_json(content[8 : 8 + size].decode())["__metadata__"]["sha256"]
+    tensors = load(content)
+    if tensors_digest(tensors) != stated:
+        raise ValueError("it has other numbers than were written")
+    return tensors

@@ -28,9 +28,9 @@ import torch
 from baselines.config import RunConfig
 from baselines.weights_file import BEST_WEIGHTS, Weights, read_weights
 from metaevents.arguments import finite_number, whole_number
-from metaevents.benchmark.untrusted import describe, parse_json, read_bytes
 from metaevents.errors import MissingError, UsageError
 from metaevents.files import PathLike, exclusive_lock, user_path, write_atomic
+from metaevents.untrusted import describe, parse_json, read_bytes
 
 _LOG = "log.jsonl"
 
@@ -190,8 +190,8 @@ def learning_curve(folder: PathLike) -> list[dict[str, float]]:
         folder: The run's folder.
 
     Returns:
-        For each validation the step, loss, accuracy, val_accuracy, val_ci95, seconds, lr, and for
-        pre-training held_out_accuracy.
+        For each validation the step, loss, accuracy, val_accuracy, val_ci95, val_episode_ci95,
+        seconds, lr, and for pre-training held_out_accuracy.
 
     Raises:
         MissingError: The folder holds no log.

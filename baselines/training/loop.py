@@ -15,14 +15,17 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from baselines.accuracy import learner_accuracy
+from baselines.accuracy import learner_answers, recording_design
 from baselines.config import RunConfig
 from baselines.inference_mode import leaves_inference_mode
 from baselines.init import lsuv_init
@@ -36,12 +39,13 @@ from baselines.training.step import NonFiniteGradient, StepMetrics, training_ste
 from baselines.training.validation import validation_episodes
 from baselines.transfer import Transfer
 from baselines.weights_file import Weights, fill
-from metaevents.benchmark.statistics import ci95
-from metaevents.benchmark.untrusted import describe
+from metaevents.benchmark.recording_variance import RecordingDesign
+from metaevents.benchmark.statistics import ci95, episode_ci95
 from metaevents.datasets import ComposedDataset, load
 from metaevents.distributed import ProcessGroup, pick_device, process_group
 from metaevents.errors import MetaeventsError, UsageError
 from metaevents.files import PathLike, progress_bar
+from metaevents.untrusted import describe
 
 logger = logging.getLogger(__name__)
 
@@ -282,10 +286,11 @@ class TrainingRun:
             metrics: Loss and accuracy of each step since the last validation.
             seconds: Time that these steps took.
         """
-        accuracies = self._validation_accuracies()
+        answers = self._validation_answers()
         figures = {
-            "val_accuracy": fmean(accuracies),
-            "val_ci95": ci95(accuracies),
+            "val_accuracy": float(answers.mean()),
+            "val_ci95": ci95(answers, self._validation_design),
+            "val_episode_ci95": episode_ci95(answers.mean(axis=1)),
             **self._objective.measure(),
         }
         line = {
@@ -307,19 +312,27 @@ class TrainingRun:
             if self.group.rank == 0:
                 self._weights(measured=figures).save(self.folder.best)
 
-    def _validation_accuracies(self) -> list[float]:
-        """Return the accuracy on each validation episode; the processes share the episodes."""
-        accuracies = torch.zeros(len(self._episodes), dtype=torch.float64, device="cpu")
+    @cached_property
+    def _validation_design(self) -> RecordingDesign:
+        """Which recordings the validation episodes share."""
+        return recording_design([self._episodes])
+
+    def _validation_answers(self) -> npt.NDArray[np.bool_]:
+        """Return which validation queries are answered correctly, [episodes, queries].
+
+        The processes share the episodes.
+        """
+        shape = len(self._episodes), self._episodes.ways * self._episodes.queries
+        answers = torch.zeros(shape, dtype=torch.float32, device="cpu")
         for index in self.group.share(len(self._episodes)):
             with self._autocast():
-                accuracies[index] = learner_accuracy(
+                answers[index] = learner_answers(
                     self.learner, self._episodes[index], self.config.ways
-                )
+                ).float()
         if self.group.size > 1:
-            accuracies = accuracies.to(self.device)
-            self.group.sum([accuracies])
-        values: list[float] = accuracies.tolist()
-        return values
+            answers = answers.to(self.device)
+            self.group.sum([answers])
+        return answers.cpu().numpy() > 0
 
     def _weights(self, measured: Mapping[str, float] | None = None) -> Weights:
         """Return the current weights, with a record of the current step."""

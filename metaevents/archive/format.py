@@ -24,6 +24,9 @@ Format version 2 is for more than 256 labels. It differs in two columns:
     /recordings/label     [n] uint16   index into /labels
     /labels               [k] bytes    the labels in UTF-8, in place of the attribute `labels`
 
+The attribute `rules`, in either version, is the JSON of a user's own dataset; see
+`metaevents.custom_rules`. Archives of built-in datasets do not have it.
+
 Every column is stored in chunks through the filters shuffle and deflate (level 4). All links are
 hard. The events are those of the window, without loss. Classes and episodes are left to
 `metaevents.datasets` and `metaevents.sampling`.
@@ -34,7 +37,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -76,6 +78,11 @@ TEXT_ATTRIBUTES = (
     "fingerprint", "dirt",
 )  # fmt: skip
 
+RULES_ATTRIBUTE = "rules"
+"""Name of the optional text attribute."""
+
+MAX_RULES = 1 << 24  # characters of the attribute `rules`
+
 NUMBER_ATTRIBUTES = ("format_version", "protocol_version", "window_us", "recordings", "events")
 
 LIST_ATTRIBUTES = ("labels", "partitions", "sensor_size")
@@ -107,6 +114,9 @@ def pixel_dtype(size: int) -> str:
     return "u1" if size <= 256 else "u2"
 
 
+_ROWS = 4096  # recordings that are hashed at a time
+
+
 def contents_digest(
     table: Mapping[str, np.ndarray], digest: np.ndarray, labels: Sequence[str]
 ) -> str:
@@ -118,24 +128,30 @@ def contents_digest(
         labels: The archive's labels; column `label` is an index into them.
     """
     hasher = hashlib.sha256(digest_json(list(labels)).encode())
-    length = struct.Struct("<I")
-    place = struct.Struct("<BBi" if format_version(len(labels)) == 1 else "<HBi")
-    octets = np.ascontiguousarray(digest).tobytes()
-    rows = zip(
-        table["id"].tolist(),
-        table["label"].tolist(),
-        table["partition"].tolist(),
-        table["number"].tolist(),
-        range(0, len(octets), DIGEST_BYTES),
-        strict=True,
+    ids = np.ascontiguousarray(table["id"])
+    row = np.dtype(
+        [
+            ("length", "<u4"),
+            ("id", ids.dtype),
+            ("label", "<u1" if format_version(len(labels)) == 1 else "<u2"),
+            ("partition", "u1"),
+            ("number", "<i4"),
+            ("digest", "u1", DIGEST_BYTES),
+        ]
     )
-    for id, label, partition, number, i in rows:
-        hasher.update(
-            length.pack(len(id))
-            + id
-            + place.pack(label, partition, number)
-            + octets[i : i + DIGEST_BYTES]
-        )
+    is_id = np.zeros(row.itemsize, bool)
+    is_id[4 : 4 + ids.dtype.itemsize] = True
+    place_in_id = np.cumsum(is_id) - 1
+    for start in range(0, len(ids), _ROWS):
+        part = slice(start, start + _ROWS)
+        rows = np.zeros(len(ids[part]), row)
+        rows["length"], rows["id"] = np.char.str_len(ids[part]), ids[part]
+        for name in ("label", "partition", "number"):
+            rows[name] = table[name][part]
+        rows["digest"] = digest[part]
+        # Ids count with their own lengths, without the null bytes behind them.
+        counts = ~is_id | (place_in_id < rows["length"][:, None])
+        hasher.update(rows.view(np.uint8).reshape(len(rows), -1)[counts].data)
     return hasher.hexdigest()
 
 

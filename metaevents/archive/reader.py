@@ -26,10 +26,12 @@ from metaevents.archive.format import (
     LIST_ATTRIBUTES,
     MAX_ID_BYTES,
     MAX_LABELS,
+    MAX_RULES,
     MAX_SENSOR_SIDE,
     MAX_WINDOW_US,
     NUMBER_ATTRIBUTES,
     RECORDING_COLUMNS,
+    RULES_ATTRIBUTE,
     TEXT_ATTRIBUTES,
     USER_BLOCK,
     Seal,
@@ -154,6 +156,15 @@ class Archive:
     def fingerprint(self) -> str:
         """Fingerprint of the dataset: contents and rules."""
         return str(self.attributes["fingerprint"])
+
+    @property
+    def rules(self) -> str | None:
+        """The JSON of a user's own dataset; None if the archive has none.
+
+        `metaevents.custom_rules.archived_rules` reads it.
+        """
+        rules: str | None = self.attributes.get(RULES_ATTRIBUTE)
+        return rules
 
     @property
     def repairs(self) -> dict[str, int]:
@@ -488,7 +499,8 @@ class Archive:
             raise ArchiveError(
                 f"{self.path} lacks the attributes {', '.join(missing)}; build it again"
             )
-        attributes = {name: attributes[name] for name in names}
+        optional = [name for name in (RULES_ATTRIBUTE,) if name in attributes]
+        attributes = {name: attributes[name] for name in (*names, *optional)}
         if attributes["format"] != FORMAT or attributes["format_version"] != self.seal.version:
             raise ArchiveError(
                 f"{self.path} has format {attributes['format']} {attributes['format_version']}, "
@@ -496,7 +508,7 @@ class Archive:
                 "upgrade metaevents or build it again"
             )
         for name, fits in self._attribute_checks().items():
-            value = attributes[name]
+            value = attributes.get(name, "")
             if not fits(value):
                 shown = "of another type" if value is None else repr(value)[:60]
                 raise ArchiveError(
@@ -543,6 +555,7 @@ class Archive:
             "contents": digest,
             "fingerprint": digest,
             "dirt": repairs,
+            RULES_ATTRIBUTE: lambda value: text(value) and len(value) <= MAX_RULES,
             "protocol_version": number(0),
             "window_us": number(1, MAX_WINDOW_US),
             "recordings": number(1),

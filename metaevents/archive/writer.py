@@ -36,6 +36,7 @@ from metaevents.archive.format import (
     MAX_LABELS,
     MAX_SENSOR_SIDE,
     MAX_WINDOW_US,
+    RULES_ATTRIBUTE,
     contents_digest,
     event_digest,
     event_dtypes,
@@ -46,9 +47,14 @@ from metaevents.archive.format import (
 from metaevents.archive.hdf5 import OutputFile, open_to_write, storage_errors
 from metaevents.arguments import whole_number
 from metaevents.errors import MissingError, RecordingError, UsageError
-from metaevents.events import EVENT_DTYPE, Events, window
+from metaevents.events import EVENT_DTYPE, Events, as_events, window
 from metaevents.files import PathLike, atomic_file, exclusive_lock, progress_bar, user_path
-from metaevents.sources.base import RecordingRef, Source, require_microseconds
+from metaevents.sources.base import (
+    RecordingRef,
+    Source,
+    require_microseconds,
+    require_plausible_spans,
+)
 from metaevents.specs import PARTITIONS, PartitionRule
 
 if TYPE_CHECKING:
@@ -82,6 +88,7 @@ class ArchiveHeader:
         license: License of the recordings.
         citation: Citation of the recordings.
         fingerprint: Function from the digest of the contents to the dataset's fingerprint.
+        rules: The JSON of a user's own dataset; None for a built-in one.
     """
 
     dataset: str
@@ -90,6 +97,7 @@ class ArchiveHeader:
     license: str
     citation: str
     fingerprint: Callable[[str], str]
+    rules: str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,8 @@ class _Batch:
         lengths: [kept recordings] int64, number of events.
         digests: [kept recordings, 16] uint8.
         columns: The event columns, all kept recordings one after another.
+        counts: [kept recordings] int64, number of events before the window was cut out.
+        spans: [kept recordings] int64, microseconds from the first of these to the last.
         repairs: Repair counts of all recordings.
     """
 
@@ -118,6 +128,8 @@ class _Batch:
     lengths: np.ndarray
     digests: np.ndarray
     columns: dict[str, np.ndarray]
+    counts: np.ndarray
+    spans: np.ndarray
     repairs: Counter[str]
 
 
@@ -291,6 +303,7 @@ def _write(
 ) -> None:
     """Write the HDF5 file, without its seal."""
     kept, lengths, digests, repairs = [], [], [], Counter[str]()
+    counts, spans = [], []
     with (
         open_to_write(path) as output,
         progress_bar(path.name.strip("."), len(rows), "rec", progress) as bar,
@@ -304,8 +317,13 @@ def _write(
             kept.append(batch.kept)
             lengths.append(batch.lengths)
             digests.append(batch.digests)
+            counts.append(batch.counts)
+            spans.append(batch.spans)
             repairs += batch.repairs
+            if len(kept) == 1:  # before all others are read
+                _check_spans(source, counts, spans, header)
             bar.update(len(batch.kept))
+        _check_spans(source, counts, spans, header)
         for appender in columns.values():
             appender.flush()
         kept_rows = [row for row, keep in zip(rows, np.concatenate(kept), strict=True) if keep]
@@ -337,6 +355,8 @@ def _write(
             "fingerprint": header.fingerprint(contents),
             "dirt": json.dumps(dict(sorted(repairs.items()))),
         }
+        if header.rules is not None:
+            attributes[RULES_ATTRIBUTE] = header.rules
         tables = {**table, "digest": digest}
         labels = np.array([label.encode() for label in source.labels], "S")
         text = sum(len(str(value)) for value in attributes.values())
@@ -354,6 +374,19 @@ def _write(
             file.attrs.update(attributes)
     for kind, count in sorted(repairs.items()):
         logger.info("%s: %s = %d", path.name, kind, count)
+
+
+def _check_spans(
+    source: Source, counts: list[np.ndarray], spans: list[np.ndarray], header: ArchiveHeader
+) -> None:
+    """Check that the times of the recordings read so far are in microseconds."""
+    require_plausible_spans(
+        source.name,
+        np.concatenate(counts),
+        np.concatenate(spans),
+        header.window_us,
+        source.sensor_size,
+    )
 
 
 def _create_event_columns(
@@ -419,13 +452,19 @@ def _read_batch(source: Source, refs: Sequence[RecordingRef], window_us: int) ->
     """Read some recordings and return their columns."""
     repairs = Counter[str]()
     kept, lengths, digests, streams = [], [], [], []
+    counts, spans = [], []
     for ref in refs:
-        events, counts = source.read(ref)
-        repairs.update(counts)
+        events, repaired = source.read(ref)
+        repairs.update(repaired)
         kept.append(bool(len(events)))
         if not len(events):
             continue
+        if getattr(events, "dtype", None) != EVENT_DTYPE:
+            events = _converted(source, ref, events)
         require_microseconds(events, window_us, ref.id)
+        counts.append(len(events))
+        span = int(events["t"][-1]) - int(events["t"][0])
+        spans.append(min(span, np.iinfo(np.int64).max))
         events = window(events, 0, window_us)
         lengths.append(len(events))
         digests.append(event_digest(events["t"], events["x"], events["y"], events["p"]))
@@ -447,8 +486,20 @@ def _read_batch(source: Source, refs: Sequence[RecordingRef], window_us: int) ->
             "dt": dt.astype(dtypes["dt"]),
             **{name: merged[name].astype(dtypes[name]) for name in ("x", "y", "p")},
         },
+        counts=np.array(counts, np.int64),
+        spans=np.array(spans, np.int64),
         repairs=repairs,
     )
+
+
+def _converted(source: Source, ref: RecordingRef, events: Any) -> Events:
+    """Return what a user's source returned as an event array, if that changes no number."""
+    try:
+        return as_events(events)
+    except UsageError as error:
+        raise RecordingError(
+            f"source {source.name} returned events of {ref.id}: {error}"
+        ) from error
 
 
 def _keeps_promise(

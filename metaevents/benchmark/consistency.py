@@ -15,11 +15,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from metaevents.benchmark import statistics
+from metaevents.benchmark.amounts import operations
 from metaevents.benchmark.episode_digests import published_archive, published_digest
+from metaevents.benchmark.learner_metrics import cost_problem
 from metaevents.benchmark.protocols import Protocol
-from metaevents.benchmark.schema_errors import brief
 from metaevents.errors import UsageError
-from metaevents.specs import class_name, get_spec
+from metaevents.json_schema import brief
+from metaevents.specs import class_name, get_spec, specs
+
+_OWN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 _TOLERANCE = 1e-6
 """Numbers of a report may have been rounded to this."""
@@ -36,10 +40,23 @@ def consistency_problems(document: Mapping[str, Any]) -> Iterator[str]:
     yield from _archive_problems(report)
     yield from _accuracy_problems(report)
     yield from _repetition_problems(report)
+    yield from _cost_problems(report)
     if report["transductive"] and report["transductive_evidence"] is None:
         yield (
             "report.transductive is true without report.transductive_evidence, give the report as "
             "`metaevents evaluate` wrote it"
+        )
+    if report["stateful"] and report["stateful_evidence"] is None:
+        yield (
+            "report.stateful is true without report.stateful_evidence, give the report as "
+            "`metaevents evaluate` wrote it"
+        )
+    if report["transductive"] is None and not (
+        report["deterministic"] is None and report["stateful"] is None
+    ):
+        yield (
+            "report.transductive is null, as in a run without the probe, but report.deterministic "
+            "or report.stateful is not, give the report as `metaevents evaluate` wrote it"
         )
     yield from _verification_problems(document)
 
@@ -90,6 +107,8 @@ def _protocol_problems(report: Mapping[str, Any]) -> Iterator[str]:
             f"report.episodes_digest is {digest[:16]}..., the episodes of {protocol.name} on this "
             f"archive have {published[:16]}..., run the protocol with this release"
         )
+    if protocol.dataset not in specs():  # only its archive knows the classes
+        return
     splits = get_spec(protocol.dataset).rules(simulated=False).splits
     classes = {class_name(components) for components in splits[protocol.classes][protocol.split]}
     unknown = sorted(set(report["per_class"]) - classes)
@@ -103,12 +122,21 @@ def _protocol_problems(report: Mapping[str, Any]) -> Iterator[str]:
 def _archive_problems(report: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with the stated source of the recordings."""
     archive, dataset = report["archive"], report["protocol"]["dataset"]
-    try:
-        spec = get_spec(dataset)
-        original = spec.recordings["title"].lower()
-    except UsageError as error:
-        yield str(error)
+    if archive["simulated"] != (archive["source"] == "simulated"):
+        yield (
+            "report.archive.simulated and report.archive.source contradict each other, give the "
+            "report as `metaevents evaluate` wrote it"
+        )
+    if dataset not in specs():  # only its archive knows source and number of recordings
+        if not _OWN_NAME.fullmatch(dataset) or dataset.casefold() in specs():
+            yield (
+                f"report.protocol.dataset is {brief(dataset)}, expected {', '.join(specs())}, or "
+                "for a dataset of your own a name of at most 80 letters, digits, dots, hyphens "
+                "and underscores, so build its archive under such a name"
+            )
         return
+    spec = get_spec(dataset)
+    original = spec.recordings["title"].lower()
     sources = (original, f"{original}-subset", "simulated")
     if archive["source"] not in sources:
         yield (
@@ -128,11 +156,6 @@ def _archive_problems(report: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"report.archive.recordings is {archive['recordings']}, but {dataset} has at most "
             f"{most}"
-        )
-    if archive["simulated"] != (archive["source"] == "simulated"):
-        yield (
-            "report.archive.simulated and report.archive.source contradict each other, give the "
-            "report as `metaevents evaluate` wrote it"
         )
 
 
@@ -159,9 +182,17 @@ def _accuracy_problems(report: Mapping[str, Any]) -> Iterator[str]:
             f"report.accuracy is {report['accuracy']}, but the mean of report.per_episode is "
             f"{mean:.6f}"
         )
-    half_width = statistics.ci95(scores)
-    if not agree(half_width, report["ci95"]):
-        yield f"report.ci95 is {report['ci95']}, but report.per_episode gives {half_width:.6f}"
+    half_width = statistics.episode_ci95(scores)
+    if not agree(half_width, report["episode_ci95"]):
+        yield (
+            f"report.episode_ci95 is {report['episode_ci95']}, but report.per_episode gives "
+            f"{half_width:.6f}"
+        )
+    if report["ci95"] < half_width - _TOLERANCE:
+        yield (
+            f"report.ci95 is {report['ci95']}, expected at least the {half_width:.6f} over "
+            "episodes of the same recordings"
+        )
     per_class = report["per_class"].values()
     lowest, highest = min(per_class, default=0.0), max(per_class, default=1.0)
     if not lowest - _TOLERANCE <= report["accuracy"] <= highest + _TOLERANCE:
@@ -169,9 +200,19 @@ def _accuracy_problems(report: Mapping[str, Any]) -> Iterator[str]:
             f"report.accuracy is {report['accuracy']}, but report.per_class has values from "
             f"{lowest} to {highest}"
         )
-    low, high = report["bootstrap95"]
-    if low > high:
-        yield f"report.bootstrap95 is {report['bootstrap95']}, expected its lower end first"
+    share, unshared = report["unshared_queries"], report["unshared_accuracy"]
+    if (share == 0) != (unshared is None):
+        yield (
+            f"report.unshared_accuracy is {unshared} and report.unshared_queries is {share}, "
+            "expected null exactly where no query is unshared"
+        )
+    elif unshared is not None:
+        least = share * unshared
+        if not least - _TOLERANCE <= report["accuracy"] <= least + 1 - share + _TOLERANCE:
+            yield (
+                f"report.accuracy is {report['accuracy']}, which {unshared} on {share} of the "
+                "queries excludes"
+            )
 
 
 def _repetition_problems(report: Mapping[str, Any]) -> Iterator[str]:
@@ -191,6 +232,29 @@ def _repetition_problems(report: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"report.trials begins with {trials['accuracies'][0]}, but trial 0 is the report "
             f"itself, {report['accuracy']}"
+        )
+
+
+def _cost_problems(report: Mapping[str, Any]) -> Iterator[str]:
+    """Yield which costs contradict each other."""
+    costs = report.get("costs")
+    if costs is None:
+        return
+    groups = [("costs", {**costs, "spikes": report["spikes_per_sample"]})]
+    if adaptation := costs.get("adaptation"):
+        groups.append(("costs.adaptation", adaptation))
+    for name, group in groups:
+        if problem := cost_problem(group, "spikes"):
+            yield f"report.{name}: {problem}"
+    stated, counted = report["synaptic_operations_per_sample"], operations(costs)
+    if (
+        stated is not None
+        and counted is not None
+        and not math.isclose(stated, counted, rel_tol=_TOLERANCE)
+    ):
+        yield (
+            f"report.synaptic_operations_per_sample is {stated:g}, but report.costs has "
+            f"{counted:g} effective operations"
         )
 
 

@@ -13,8 +13,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from metaevents.benchmark.untrusted import describe, parse_json, read_bytes
 from metaevents.errors import UsageError
+from metaevents.untrusted import describe, parse_json, read_bytes
 
 MAX_ENTRY_BYTES = 8_000_000
 """Largest entry file that is read, in bytes; one of 600 episodes has about 20,000."""
@@ -66,9 +66,15 @@ class Entry:
         return float(self.report["accuracy"])
 
     @property
+    def costs(self) -> Mapping[str, Any]:
+        """What one sample costs, with `adaptation`; empty where the entry does not say."""
+        costs: Mapping[str, Any] = {"adaptation": None, **(self.report.get("costs") or {})}
+        return {**costs, "adaptation": costs["adaptation"] or {}}
+
+    @property
     def setting(self) -> str:
-        """Measured setting: "transductive" if scores depend on other queries, else "inductive"."""
-        return "transductive" if self.report["transductive"] else "inductive"
+        """Measured setting: "transductive", "inductive" or "not probed"; see `setting_name`."""
+        return setting_name(self.report["transductive"])
 
     @property
     def simulated(self) -> bool:
@@ -99,6 +105,17 @@ class Entry:
         return self.path.parent / str(self.document["predictions"]["file"])
 
 
+def setting_name(transductive: bool | None) -> str:
+    """Return the name of a setting: "transductive", "inductive" or "not probed".
+
+    Args:
+        transductive: As in a report.
+    """
+    if transductive is None:
+        return "not probed"
+    return "transductive" if transductive else "inductive"
+
+
 def schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of an entry."""
     document: dict[str, Any] = json.loads(
@@ -116,7 +133,7 @@ def read_json(path: Path) -> Any:
     Raises:
         MissingError: if there is no such file.
         UsageError: if the file is too large, cannot be read, or is not strict JSON; see
-            `metaevents.benchmark.untrusted.parse_json`.
+            `metaevents.untrusted.parse_json`.
     """
     content = read_bytes(path, MAX_ENTRY_BYTES, "entry", "`metaevents evaluate` writes one")
     try:

@@ -4,7 +4,7 @@ A learner is any object with `adapt(support_x, support_y, ways) -> classifier`, 
 that signature; `classifier(query_x)` returns scores [n, ways]. Optional attributes say which input
 the learner wants and report on it. A bound method has those of its object:
 
-    representation, layout, dtype, device
+    representation, layout, bins, dtype, device
         As for `EpisodeLoader`. `dtype` may be a string ("uint8").
     numpy
         True for numpy arrays instead of tensors.
@@ -14,6 +14,9 @@ the learner wants and report on it. A bound method has those of its object:
     spikes_per_sample, synaptic_operations_per_sample
         Numbers, or methods that return them: means over all samples seen. They are read after the
         last episode.
+    costs
+        What one sample and one adaptation cost: spikes, operations and memory. A dictionary, or a
+        method that returns one; `metaevents.benchmark.learner_metrics` describes both.
     seen
         What the weights were trained on: a dictionary.
     overlap
@@ -97,6 +100,7 @@ class Runner:
         self.loader_options: dict[str, Any] = {
             "representation": self._word("representation", "frames"),
             "layout": self._word("layout", "TPHW"),
+            "bins": self.attribute("bins"),
             "dtype": _torch_dtype(self.attribute("dtype")),
         }
         self.sample_axis = 1 if self.loader_options["layout"] == "TNPHW" else 0
@@ -199,6 +203,36 @@ class Runner:
             answer = classifier(query_x)
         n = query_x.shape[1] if self.sample_axis else len(query_x)
         return _checked_scores(answer, n, ways, self.device, episode)
+
+    def measure(self, episode: Episode, ways: int, queries: int) -> Any:
+        """Let the learner's method `costs` measure on an episode what it costs.
+
+        Args:
+            episode: The episode, on the learner's device.
+            ways: Classes per episode.
+            queries: Number of queries, the first of the episode, at most.
+
+        Returns:
+            What the method returned.
+
+        Raises:
+            UsageError: The method failed. The message names the episode.
+        """
+        import torch
+
+        query_x = episode.query_x
+        query_x = query_x[:, :queries] if self.sample_axis else query_x[:queries]
+        arguments: list[Any] = [episode.support_x, episode.support_y, query_x]
+        if self.numpy:
+            arguments = [
+                each.cpu().numpy() if isinstance(each, torch.Tensor) else each for each in arguments
+            ]
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            _naming_episode(episode, "costs"),
+        ):
+            return self.attribute("costs")(*arguments, ways)
 
     def synchronize(self) -> None:
         """Wait until the learner's GPU, if it has one, has finished; then a clock can be read."""

@@ -30,10 +30,10 @@ import numpy as np
 
 from metaevents._version import __version__
 from metaevents.benchmark.protocols import Protocol
-from metaevents.benchmark.schema_errors import brief
-from metaevents.benchmark.untrusted import describe, parse_json, read_arrays, read_bytes
 from metaevents.errors import UsageError
 from metaevents.files import PathLike, user_path, write_atomic
+from metaevents.json_schema import brief
+from metaevents.untrusted import describe, parse_json, read_arrays, read_bytes
 
 FORMAT = "metaevents-predictions"
 FORMAT_VERSION = 1

@@ -1,16 +1,20 @@
 """The evaluation protocols: on which episodes a learner is scored.
 
 The table of protocols is `metaevents/data/protocols.json`. A protocol is bound to a dataset, a
-pairing and a class split; `episode_list` draws its episodes. The published digests of the episode
-lists are left to `metaevents.benchmark.episode_digests`, and running a learner is left to
-`metaevents.benchmark.evaluation`.
+pairing and a class split; `episode_list` draws its episodes. A dataset of the user's own has the
+protocols `<N>way-<K>shot` and `sample-<N>way-<K>shot` for all N and K, with the split, the queries,
+the episodes and the seed of the table's 5-way 1-shot protocols.
+
+The published digests of the episode lists are left to `metaevents.benchmark.episode_digests`, and
+running a learner is left to `metaevents.benchmark.evaluation`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -24,6 +28,7 @@ from metaevents.episodes import Episode
 from metaevents.errors import UsageError
 from metaevents.files import progress_bar
 from metaevents.sampling import MAX_SEED, EpisodeSampler
+from metaevents.specs import get_spec, specs
 
 DATA = files("metaevents") / "data"
 """Folder of the package's data files."""
@@ -34,6 +39,8 @@ MAX_EPISODES = 1_000_000
 _MAX_QUERIES = 200_000_000  # of all episodes; an evaluation holds about 30 bytes for each
 _MAX_NUMBER = 10**15  # of the schema of entries
 _MAX_NAME = 300
+
+_OWN_NAME = re.compile(r"(sample-)?([1-9][0-9]{0,3})way-([1-9][0-9]{0,3})shot")
 
 _CHOICES = ("dataset", "pairing", "classes")  # a row of the table lists the allowed values
 _NUMBERS = ("ways", "shots", "queries", "episodes", "seed")
@@ -120,10 +127,14 @@ class Protocol:
         Raises:
             UsageError: There is no protocol of that name and version.
         """
-        row = _row(self.name, self.version)
+        row = _row(self.name, self.version, self.dataset)
         allowed = {field: row[field] for field in _CHOICES} | {
             field: [row[field]] for field in ("split", *_NUMBERS)
         }
+        if self.dataset in specs() and self.dataset in row["dataset"]:
+            spec = get_spec(self.dataset)
+            allowed["pairing"] = _shared(row["pairing"], spec.pairings)
+            allowed["classes"] = _shared(row["classes"], spec.class_splits)
         return [
             f"{field}={getattr(self, field)} instead of {' or '.join(map(str, values))}"
             for field, values in allowed.items()
@@ -169,15 +180,30 @@ def names() -> tuple[str, ...]:
     return tuple(_rows())
 
 
-def _row(name: str, version: int | None = None) -> Mapping[str, Any]:
+def _row(name: str, version: int | None = None, dataset: str | None = None) -> Mapping[str, Any]:
     """Return a row of the table, of the newest version if none is given.
+
+    Args:
+        name: Name of the protocol.
+        version: Version of the protocol.
+        dataset: The dataset. If it is the user's own, the row is made from the name.
 
     Raises:
         UsageError: There is no such protocol or version.
     """
-    versions = _rows().get(name) if isinstance(name, str) else None
-    if versions is None:
-        raise UsageError(f"no protocol {str(name)[:80]!r}; choose one of {', '.join(names())}")
+    own = dataset is not None and dataset not in specs()
+    if own and isinstance(name, str) and (match := _OWN_NAME.fullmatch(name)):
+        base = _rows()[f"{match[1] or ''}5way-1shot"]
+        numbers = {"name": name, "ways": int(match[2]), "shots": int(match[3])}
+        bound = {"dataset": [dataset], "pairing": ["all"], "classes": ["published"]}
+        versions: Mapping[int, Mapping[str, Any]] = {1: {**base[1], **numbers, **bound}}
+    else:
+        versions = _rows().get(name, {}) if isinstance(name, str) and not own else {}
+    if not versions:
+        more = ", or <N>way-<K>shot with other numbers" if own else ""
+        raise UsageError(
+            f"no protocol {str(name)[:80]!r}; choose one of {', '.join(names())}{more}"
+        )
     version = max(versions) if version is None else version
     if version not in versions:
         raise UsageError(
@@ -196,9 +222,15 @@ def protocols() -> Iterator[Protocol]:
     for name in names():
         row = _row(name)
         for dataset in row["dataset"]:
-            for classes in row["classes"]:
-                for pairing in row["pairing"]:
+            spec = get_spec(dataset)
+            for classes in _shared(row["classes"], spec.class_splits):
+                for pairing in _shared(row["pairing"], spec.pairings):
                     yield _protocol(row, dataset, pairing, classes, row["split"])
+
+
+def _shared(names: Sequence[str], existing: Sequence[str]) -> list[str]:
+    """Return those names that exist, in order."""
+    return [name for name in names if name in existing]
 
 
 def _protocol(
@@ -233,7 +265,8 @@ def bind(
             "one such as DoubleNMNIST(root, split='test')"
         )
     protocol = _protocol(
-        _row(name), dataset.name, dataset.pairing, dataset.class_split, dataset.split
+        _row(name, None, dataset.name),
+        *(dataset.name, dataset.pairing, dataset.class_split, dataset.split),
     )
     changes: dict[str, Any] = {}
     if episodes is not None:
@@ -243,6 +276,30 @@ def bind(
     if queries is not None:
         changes["queries"] = whole_number("queries", queries, least=1)
     return replace(protocol, **changes)
+
+
+def fit_problem(dataset: ComposedDataset, protocol: Protocol) -> str | None:
+    """Return why a dataset cannot serve a protocol's episodes, or None if it can.
+
+    Args:
+        dataset: The dataset that the protocol is bound to.
+        protocol: The protocol.
+
+    Returns:
+        The problem, with the name of the "sample-" protocol if that one fits.
+    """
+    ways, shots, queries = protocol.ways, protocol.shots, protocol.queries
+    problem = EpisodeSampler.problem(dataset, ways, shots, queries)
+    if problem is None:
+        return None
+    smaller = f"sample-{protocol.name}"
+    try:
+        row = _row(smaller, None, protocol.dataset)
+    except UsageError:
+        return problem
+    if EpisodeSampler.fits(dataset, row["ways"], row["shots"], row["queries"]):
+        problem += f"; protocol {smaller!r} ({row['queries']} queries per class) fits this archive"
+    return problem
 
 
 def sampler(dataset: ComposedDataset, protocol: Protocol) -> EpisodeSampler:
@@ -259,16 +316,9 @@ def sampler(dataset: ComposedDataset, protocol: Protocol) -> EpisodeSampler:
         UsageError: The archive has too few recordings. The message names the "sample-" protocol
             if that one fits.
     """
-    ways, shots, queries = protocol.ways, protocol.shots, protocol.queries
-    if problem := EpisodeSampler.problem(dataset, ways, shots, queries):
-        smaller = f"sample-{protocol.name}"
-        if smaller in names():
-            row = _row(smaller)
-            if EpisodeSampler.fits(dataset, row["ways"], row["shots"], row["queries"]):
-                problem += (
-                    f"; protocol {smaller!r} ({row['queries']} queries per class) fits this archive"
-                )
+    if problem := fit_problem(dataset, protocol):
         raise UsageError(problem)
+    ways, shots, queries = protocol.ways, protocol.shots, protocol.queries
     return EpisodeSampler(dataset, ways, shots, queries, protocol.seed)
 
 
@@ -282,13 +332,20 @@ class EpisodeList:
             classes.
         queries: [episodes, ways * queries, sides] int32, the archive index of every query's
             recording on each side.
+        support: [episodes, ways * shots, sides] int32, the same for the support, class by class.
         digest: Hex SHA-256 over the episodes' digests, in order.
     """
 
     labels: np.ndarray
     classes: np.ndarray
     queries: np.ndarray
+    support: np.ndarray
     digest: str
+
+    @property
+    def query_classes(self) -> np.ndarray:
+        """[episodes, ways * queries] class of every query, as an index."""
+        return np.take_along_axis(self.classes, self.labels.astype(np.int64), axis=1)
 
 
 def episode_list(
@@ -320,6 +377,7 @@ def episode_list(
     labels = np.empty((protocol.episodes, protocol.n_queries), np.int16)
     classes = np.empty((protocol.episodes, protocol.ways), np.int16)
     queries = np.empty((protocol.episodes, protocol.n_queries, sides), np.int32)
+    support = np.empty((protocol.episodes, protocol.ways * protocol.shots, sides), np.int32)
     digest = hashlib.sha256()
     bar = progress_bar(
         "episodes",
@@ -333,16 +391,43 @@ def episode_list(
         drawn = draw_episode(index)
         labels[index] = drawn.query_y
         classes[index] = [class_index[name] for name in drawn.classes]
-        queries[index] = drawn.query
-        episode = Episode(
-            support_x=None,
-            support_y=cast(Any, np.array(drawn.support_y)),  # the digest needs only tolist()
-            query_x=None,
-            query_y=cast(Any, labels[index]),
-            classes=drawn.classes,
-            support_ids=dataset.name_samples(drawn.support),
-            query_ids=dataset.name_samples(drawn.query),
-            index=index,
+        queries[index], support[index] = drawn.query, drawn.support
+        digest.update(
+            episode_digest(
+                drawn.classes,
+                dataset.name_samples(drawn.support),
+                drawn.support_y,
+                dataset.name_samples(drawn.query),
+                drawn.query_y,
+            )
         )
-        digest.update(bytes.fromhex(episode.digest()))
-    return EpisodeList(labels, classes, queries, digest.hexdigest())
+    return EpisodeList(labels, classes, queries, support, digest.hexdigest())
+
+
+def episode_digest(
+    classes: tuple[str, ...],
+    support_ids: tuple[tuple[str, ...], ...],
+    support_y: Sequence[int],
+    query_ids: tuple[tuple[str, ...], ...],
+    query_y: Sequence[int],
+) -> bytes:
+    """Return the digest of an episode without events; see `Episode.digest`.
+
+    Args:
+        classes: Class names in label order.
+        support_ids: Recording ids of each support sample.
+        support_y: Labels of the support.
+        query_ids: Recording ids of each query.
+        query_y: Labels of the queries.
+    """
+    episode = Episode(
+        support_x=None,
+        support_y=cast(Any, np.array(support_y)),  # the digest needs only tolist()
+        query_x=None,
+        query_y=cast(Any, np.array(query_y)),
+        classes=classes,
+        support_ids=support_ids,
+        query_ids=query_ids,
+        index=0,
+    )
+    return bytes.fromhex(episode.digest())

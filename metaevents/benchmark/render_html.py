@@ -17,15 +17,31 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metaevents.benchmark.charts import AccuracyScale, Bar, Column, class_columns, episode_histogram
+from metaevents.benchmark.amounts import amount, describe_operations, operations, size
+from metaevents.benchmark.charts import (
+    AccuracyScale,
+    Bar,
+    Column,
+    OperationsPlot,
+    class_columns,
+    episode_histogram,
+    operations_plot,
+)
 from metaevents.benchmark.entries import Entry
+from metaevents.benchmark.inline_markup import Piece, pieces
 from metaevents.benchmark.leaderboard import SETTINGS, Row, Standing, Table
+from metaevents.benchmark.overview import Method, overview
 from metaevents.benchmark.wording import (
     BARS,
+    COSTS,
     DASH,
     FOOTER,
+    OVERVIEW,
+    OVERVIEW_LINKS,
+    PLOT,
     READING,
     SUBSET_NOTE,
     TITLE,
@@ -36,19 +52,27 @@ from metaevents.benchmark.wording import (
     is_url,
     percent,
     quantity,
+    relative_address,
+    short_title,
+    table_condition,
     table_terms,
+    trained_on,
+    unshared,
 )
-from metaevents.errors import printable
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-_MAX_TEXT = 4000  # characters of a text in an entry
 
+def render_html(tables: Sequence[Table], folder: Path | None = None) -> str:
+    """Return the whole page; equal tables give equal pages.
 
-def render_html(tables: Sequence[Table]) -> str:
-    """Return the whole page; equal tables give equal pages."""
-    return _template().render(page=_page(tables)) + "\n"
+    Args:
+        tables: the tables.
+        folder: where the page will lie. Links to the entries, their predictions and the documents
+            in the folder above the entries are relative to it. None makes no such links.
+    """
+    return _template().render(page=_page(tables, folder)) + "\n"
 
 
 @cache
@@ -63,6 +87,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["pieces"] = pieces
     return environment.get_template("leaderboard.html.j2")
 
 
@@ -91,7 +116,8 @@ class _Fact:
     Attributes:
         label: its label.
         value: its text; None leaves the line out.
-        style: "code", a class of the style sheet, or "" for plain text.
+        style: "code", "marked" for text with Markdown, a class of the style sheet, or "" for plain
+            text.
         url: where the text links to.
         suffix: text behind the value.
     """
@@ -135,6 +161,23 @@ class _StandingView:
 
 
 @dataclass(frozen=True)
+class _CostView:
+    """A cell about what an entry costs.
+
+    Attributes:
+        key: its column.
+        number: what the script sorts by; "" where it is unknown.
+        text: the same, for reading; "" where it is unknown.
+        unit: what the number counts, shown where the column has no heading.
+    """
+
+    key: str
+    number: float | str
+    text: str
+    unit: str
+
+
+@dataclass(frozen=True)
 class _RowView:
     """An entry: its row and its details.
 
@@ -142,6 +185,7 @@ class _RowView:
         place: 0 for the first row of the table; the order that ranks give.
         n_parameters: number of parameters; "" where it is unknown.
         parameters: the same, for reading.
+        costs: the cells of the columns about operations and memory.
         fact_columns: sections of facts, by column of the details.
     """
 
@@ -159,6 +203,7 @@ class _RowView:
     bar: Bar
     n_parameters: int | str
     parameters: str
+    costs: list[_CostView]
     standing: _StandingView
     standings_json: str
     fact_columns: list[list[_Section]]
@@ -172,6 +217,7 @@ class _TableView:
     Attributes:
         ticks: (accuracy, position) of each mark on the scale.
         chance: position of chance on the scale.
+        plot: accuracy against operations; None where too few entries say what they need.
     """
 
     id: str
@@ -182,15 +228,49 @@ class _TableView:
     ticks: list[tuple[float, float]]
     chance: float
     rows: list[_RowView]
+    plot: OperationsPlot | None
+
+
+@dataclass(frozen=True)
+class _MatrixCell:
+    """An accuracy in the overview.
+
+    Attributes:
+        row_id: identifier of the entry's row.
+        leading: whether the entry has rank 1 or is tied with it.
+    """
+
+    row_id: str
+    accuracy_percent: str
+    ci95_percent: str
+    leading: bool
+
+
+@dataclass(frozen=True)
+class _MatrixView:
+    """Methods against the tables of a part.
+
+    Attributes:
+        groups: (condition, number of columns) of neighboring tables of one condition.
+        rows: name, whether it is a trivial baseline, and cells of each method.
+    """
+
+    groups: list[tuple[str, int]]
+    rows: list[tuple[str, bool, list[_MatrixCell | None]]]
 
 
 @dataclass(frozen=True)
 class _PartView:
-    """The tables of one dataset, or those of its subset."""
+    """The tables of one dataset, or those of its subset.
+
+    Attributes:
+        matrix: overview of the tables; None where there is only one.
+    """
 
     title: str
     note: str
     tables: list[_TableView]
+    matrix: _MatrixView | None
 
 
 @dataclass(frozen=True)
@@ -201,7 +281,8 @@ class _PageView:
         policy: the content security policy.
         mark: (x, y, color) of each dot of the page's mark.
         count: how many entries and tables there are.
-        empty_note: what to say where entries are missing; "" if there is nothing to say.
+        overview: how to read the overview.
+        empty_note: what to say where entries are missing; empty if there is nothing to say.
     """
 
     policy: str
@@ -210,13 +291,14 @@ class _PageView:
     mark: list[tuple[int, int, str]]
     title: str
     count: str
-    reading: list[str]
+    reading: list[list[Piece]]
     show_contents: bool
+    overview: str
     settings: list[str]
-    empty_note: str
+    empty_note: list[Piece]
     columns: list[_Heading]
     parts: list[_PartView]
-    footer: str
+    footer: list[Piece]
 
 
 # --- the page ------------------------------------------------------------------------------------
@@ -227,11 +309,48 @@ _COLUMNS = [
     _Heading("accuracy", "Accuracy, %", descending=True),
     _Heading("setting", "Setting"),
     _Heading("parameters", "Parameters"),
+    _Heading("macs", "Effective MACs"),
+    _Heading("acs", "ACs"),
+    _Heading("adaptation", "Adaptation"),
+    _Heading("footprint", "Footprint"),
     _Heading("status", "Status", descending=True),
 ]
 
 
-def _page(tables: Sequence[Table]) -> _PageView:
+@dataclass(frozen=True)
+class _Addresses:
+    """Addresses of files, relative to the page.
+
+    Attributes:
+        folder: where the page lies; None gives no address.
+    """
+
+    folder: Path | None
+
+    def of(self, path: Path) -> str | None:
+        """Return the address of a file, None if the page cannot link to it."""
+        return relative_address(path, self.folder)
+
+    def documents(self, tables: Sequence[Table]) -> dict[str, str]:
+        """Return the addresses of the documents that the page's own sentences name."""
+        if not tables:
+            return {}
+        above = tables[0].rows[0].entry.path.parent.parent
+        found = {f"cards/{name}": self.of(above / name) for name in _DOCUMENTS}
+        return {
+            name: address
+            for name, address in found.items()
+            if address and (above / Path(name).name).is_file()
+        }
+
+
+_DOCUMENTS = ("SUBMITTING.md", "statistics.md", "LEADERBOARD.md")
+"""Documents that sentences of the page may name, in the folder above the entries."""
+
+
+def _page(tables: Sequence[Table], folder: Path | None) -> _PageView:
+    addresses = _Addresses(folder)
+    documents = addresses.documents(tables)
     style, script = (_data(f"leaderboard.{kind}") for kind in ("css", "js"))
     n_entries = sum(len(table.rows) for table in tables)
     return _PageView(
@@ -246,16 +365,17 @@ def _page(tables: Sequence[Table]) -> _PageView:
         count=(
             f"{counted(n_entries, 'entry', 'entries')} in {counted(len(tables), 'table', 'tables')}"
         ),
-        reading=[*READING, BARS],
+        reading=[pieces(line, documents) for line in (*READING, COSTS, BARS, PLOT)],
         show_contents=len(tables) > 1,
+        overview=f"{OVERVIEW} {OVERVIEW_LINKS}",
         settings=list(SETTINGS),
-        empty_note=empty_note(tables),
+        empty_note=pieces(empty_note(tables), documents),
         columns=_COLUMNS,
         parts=[
-            _part(list(members))
+            _part(list(members), addresses)
             for _, members in groupby(tables, key=lambda table: (table.is_subset, table.dataset))
         ],
-        footer=FOOTER,
+        footer=pieces(FOOTER, documents),
     )
 
 
@@ -287,46 +407,69 @@ def _mark() -> list[tuple[int, int, str]]:
     ]
 
 
-def _part(tables: Sequence[Table]) -> _PartView:
+def _part(tables: Sequence[Table], addresses: _Addresses) -> _PartView:
     first = tables[0]
     return _PartView(
         title=f"{first.dataset}, subset" if first.is_subset else first.dataset,
         note=SUBSET_NOTE if first.is_subset else "",
-        tables=[_table(table) for table in tables],
+        tables=[_table(table, addresses) for table in tables],
+        matrix=_matrix(tables) if len(tables) > 1 else None,
     )
 
 
-def _table(table: Table) -> _TableView:
+def _matrix(tables: Sequence[Table]) -> _MatrixView:
+    """Return the overview of the tables of a part."""
+    conditions = [", ".join(table_condition(table)) or "published classes" for table in tables]
+    return _MatrixView(
+        groups=[(name.capitalize(), len(list(members))) for name, members in groupby(conditions)],
+        rows=[
+            (method.name, method.trivial, list(_matrix_cells(method, tables)))
+            for method in overview(tables)
+        ],
+    )
+
+
+def _matrix_cells(method: Method, tables: Sequence[Table]) -> Iterator[_MatrixCell | None]:
+    for row, table in zip(method.rows, tables, strict=True):
+        if row is None:
+            yield None
+            continue
+        yield _MatrixCell(
+            row_id=f"{_table_id(table)}-{row.entry.id}",
+            accuracy_percent=percent(row.entry.accuracy, 1),
+            ci95_percent=percent(row.entry.report["ci95"], 1),
+            leading=row.standings["all"].against_best in ("best", "tied"),
+        )
+
+
+def _table_id(table: Table) -> str:
+    return f"table-{table.id}"
+
+
+def _table(table: Table, addresses: _Addresses) -> _TableView:
     scale = AccuracyScale.of_table(table)
-    table_id = f"table-{table.id}"
+    table_id = _table_id(table)
     return _TableView(
         id=table_id,
         title=table.title,
-        short_title=_short_title(table),
+        short_title=short_title(table),
         subtitle=table.subtitle,
         terms=table_terms(table),
         ticks=scale.ticks(),
         chance=scale.position(scale.chance),
-        rows=[_row(row, place, table_id, scale) for place, row in enumerate(table.rows)],
+        rows=[_row(row, place, table_id, scale, addresses) for place, row in enumerate(table.rows)],
+        plot=operations_plot(table),
     )
-
-
-def _short_title(table: Table) -> str:
-    """Return what distinguishes a table from its neighbors: "5-way 1-shot, novel classes"."""
-    words = [table.title]
-    if table.protocol["classes"] != "published":
-        words.append("novel classes")
-    if table.protocol["pairing"] == "published":
-        words.append("published pairing")
-    return ", ".join(words)
 
 
 # --- an entry ------------------------------------------------------------------------------------
 
-_BADGES = {"best": "best", "tied": "tied with best", "incomparable": "other episodes"}
+_BADGES = {"tied": "tied with rank 1", "incomparable": "other episodes"}
 
 
-def _row(row: Row, place: int, table_id: str, scale: AccuracyScale) -> _RowView:
+def _row(
+    row: Row, place: int, table_id: str, scale: AccuracyScale, addresses: _Addresses
+) -> _RowView:
     entry, report = row.entry, row.entry.report
     standings = {setting: _standing(standing) for setting, standing in row.standings.items()}
     n_parameters = report["parameters"]
@@ -342,9 +485,10 @@ def _row(row: Row, place: int, table_id: str, scale: AccuracyScale) -> _RowView:
         accuracy=entry.accuracy,
         accuracy_percent=percent(entry.accuracy),
         ci95_percent=percent(report["ci95"]),
-        bar=scale.bar(entry.accuracy, report["ci95"], report["bootstrap95"]),
+        bar=scale.bar(entry.accuracy, report["ci95"], report["episode_ci95"]),
         n_parameters="" if n_parameters is None else n_parameters,
         parameters="" if n_parameters is None else f"{n_parameters:,}",
+        costs=list(_cost_cells(entry)),
         standing=standings["all"],
         standings_json=json.dumps(
             {setting: asdict(standing) for setting, standing in standings.items()},
@@ -355,7 +499,7 @@ def _row(row: Row, place: int, table_id: str, scale: AccuracyScale) -> _RowView:
             [_section("Method", _method(entry)), _section("Cost", _cost(entry))],
             [
                 _section("Result", _result(entry, standings["all"])),
-                _section("Evidence", _evidence(entry)),
+                _section("Evidence", _evidence(entry, addresses)),
             ],
         ],
         charts=_charts(report),
@@ -379,7 +523,7 @@ def _method(entry: Entry) -> Iterator[_Fact]:
     method = entry.method
     code = method["code"]
     yield _Fact("Authors", ", ".join(method["authors"]))
-    yield _Fact("Citation", method["citation"], "paragraph")
+    yield _Fact("Citation", method["citation"], "marked")
     yield _Fact(
         "Code",
         code.removeprefix("https://"),
@@ -388,25 +532,10 @@ def _method(entry: Entry) -> Iterator[_Fact]:
     )
     yield _Fact("Command", method["command"], "code")
     yield _Fact("Learner", entry.report["learner"], "code")
-    yield _Fact("Other data", method["other_data"])
-    yield _Fact("Trained on", _training_data(entry.report["seen"]))
+    yield _Fact("Other data", method["other_data"], "marked")
+    yield _Fact("Trained on", trained_on(entry.report["seen"]))
     yield _Fact("Overlap with the test", entry.overlap)
-    yield _Fact("Notes", method["notes"], "paragraph")
-
-
-def _training_data(seen: Mapping[str, Any] | None) -> str | None:
-    """Return in one line what a learner states that its weights were trained on.
-
-    The schema leaves this field open, so control characters are made visible and the text is cut.
-    """
-    if seen is None:
-        return None
-    values = {
-        name: ", ".join(map(str, value)) if isinstance(value, list) else value
-        for name, value in seen.items()
-    }
-    text = printable("; ".join(f"{name} {value}" for name, value in sorted(values.items())))
-    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}..."
+    yield _Fact("Notes", method["notes"], "marked")
 
 
 def _cost(entry: Entry) -> Iterator[_Fact]:
@@ -415,25 +544,69 @@ def _cost(entry: Entry) -> Iterator[_Fact]:
     yield _Fact("Hardware", entry.method["hardware"])
     yield _Fact("Adapting", quantity(time["adapt_ms"], "ms per episode"))
     yield _Fact("Classifying", quantity(time["classify_ms"], "ms per episode"))
+    yield _Fact("Probing", quantity(time["probe_s"], "s"))
     yield _Fact("Total time", quantity(time["total_s"], "s"))
     yield _Fact("Peak memory", quantity(report["peak_memory_mb"], "MiB"))
     yield _Fact("Parameters", None if parameters is None else f"{parameters:,}")
     yield _Fact("Spikes", quantity(report["spikes_per_sample"], "per sample"))
-    operations = quantity(report["synaptic_operations_per_sample"], "per sample")
-    yield _Fact("Synaptic operations", operations)
+    number = quantity(report["synaptic_operations_per_sample"], "per sample")
+    yield _Fact("Synaptic operations", number)
+    costs = entry.costs
+    adaptation = costs["adaptation"]
+    yield _Fact("By kind", describe_operations(costs))
+    yield _Fact("Dense operations", _amount(costs.get("dense_operations"), " per sample"))
+    sparsity = costs.get("activation_sparsity")
+    yield _Fact("Zero activations", None if sparsity is None else f"{100 * sparsity:.1f} %")
+    if layers := costs.get("spikes_per_layer"):
+        text = ", ".join(f"{name} {amount(value)}" for name, value in layers.items())
+        yield _Fact("Spikes by layer", text)
+    yield _Fact("One adaptation", describe_operations(adaptation))
+    yield _Fact("Its spikes", _amount(adaptation.get("spikes")))
+    yield _Fact("Its dense operations", _amount(adaptation.get("dense_operations")))
+    yield _Fact("Its memory", _size(adaptation.get("footprint_bytes")))
+    if costs.get("episodes"):
+        yield _Fact("Measured on", counted(costs["episodes"], "episode", "episodes"))
+
+
+def _cost_cells(entry: Entry) -> Iterator[_CostView]:
+    """Yield the cells of the columns about operations and memory."""
+    costs = entry.costs
+    adapting = operations(costs["adaptation"])
+    for key, number, unit in (
+        ("macs", costs.get("effective_macs"), "MACs"),
+        ("acs", costs.get("effective_acs"), "ACs"),
+        ("adaptation", adapting, "operations to adapt"),
+        ("footprint", costs.get("footprint_bytes"), "footprint"),
+    ):
+        text = _size(number) if key == "footprint" else _amount(number)
+        yield _CostView(key, "" if number is None else number, text or "", unit)
+
+
+def _amount(value: float | None, suffix: str = "") -> str | None:
+    """Return a large number in short; None for one that is unknown."""
+    return None if value is None else f"{amount(value)}{suffix}"
+
+
+def _size(value: float | None) -> str | None:
+    """Return a number of bytes in short; None for one that is unknown."""
+    return None if value is None else size(value)
 
 
 def _result(entry: Entry, standing: _StandingView) -> Iterator[_Fact]:
     report = entry.report
-    low, high = map(percent, report["bootstrap95"])
     interval = f"{percent(entry.accuracy)} ± {percent(report['ci95'])}"
-    yield _Fact("Accuracy", f"{interval} % (95 %, over episodes)")
-    yield _Fact("Over recordings", f"{low} to {high} % (95 %, bootstrap)")
+    yield _Fact("Accuracy", f"{interval} % (95 %, over fresh recordings and episodes)")
+    yield _Fact("Episodes only", f"± {percent(report['episode_ci95'])} % on these recordings")
+    yield _Fact("Unshared queries", f"{unshared(report)}, in %")
     yield _Fact("Trials", _repeated(report["trials"]))
     yield _Fact("Training seeds", _repeated(report["training_seeds"]))
-    yield _Fact("Against the best", standing.words, "against")
+    yield _Fact("Against rank 1", standing.words, "against")
+    if report["transductive"] is None:
+        yield _Fact("Setting", f"{entry.setting}: evaluated with the option --no-probe")
+        return
     evidence = report["transductive_evidence"] or "no score changed with the other queries"
     yield _Fact("Setting", f"{entry.setting}: {evidence}")
+    yield _Fact("Stateful", report["stateful_evidence"])
     same = "the same scores" if report["deterministic"] else "other scores"
     yield _Fact("Adapting twice", f"gives {same}")
 
@@ -445,17 +618,18 @@ def _repeated(runs: Mapping[str, Any] | None) -> str | None:
     return f"{percent(runs['mean'])} %, deviation {percent(runs['deviation'])} over {runs['seeds']}"
 
 
-def _evidence(entry: Entry) -> Iterator[_Fact]:
+def _evidence(entry: Entry, addresses: _Addresses) -> Iterator[_Fact]:
     report, verified, archive = entry.report, entry.verified, entry.report["archive"]
     if verified:
         yield _Fact("Status", f"verified by {verified['by']}, {verified['date']}")
-        yield _Fact("How", verified["how"], "paragraph")
+        yield _Fact("How", verified["how"], "marked")
     else:
         yield _Fact("Status", "claimed, not yet rerun by anybody else")
     yield _Fact("Recordings", f"{archive['source']}, {archive['recordings']:,} recordings")
     yield _Fact("Fingerprint", archive["fingerprint"], "code")
     yield _Fact("Episodes", report["episodes_digest"], "code")
-    yield _Fact("Predictions", entry.predictions.name)
+    yield _Fact("Entry", entry.path.name, url=addresses.of(entry.path))
+    yield _Fact("Predictions", entry.predictions.name, url=addresses.of(entry.predictions))
     yield _Fact("SHA-256", entry.document["predictions"]["sha256"], "code")
     yield _Fact("Written by", f"metaevents {report['metaevents_version']}")
 

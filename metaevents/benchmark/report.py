@@ -6,17 +6,22 @@ What an entry must hold to enter the leaderboard is left to `metaevents.benchmar
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
+from importlib import import_module
 from typing import Any
 
+from metaevents.benchmark.amounts import describe_costs
+from metaevents.benchmark.entries import setting_name
 from metaevents.benchmark.json_values import to_json
 from metaevents.benchmark.predictions import Predictions, write_result
 from metaevents.benchmark.protocols import Protocol  # noqa: F401  type of an inherited field
 from metaevents.benchmark.schema_errors import method_problem
 from metaevents.benchmark.scoring import Score
 from metaevents.benchmark.statistics import repeated
-from metaevents.errors import UsageError
+from metaevents.errors import MissingError, UsageError
 from metaevents.files import PathLike, user_path
 from metaevents.hashing import readable_json
 
@@ -36,6 +41,24 @@ METHOD_FIELDS = (
 """The fields by which an entry describes its method."""
 
 
+_ROW = re.compile(r"^  (?P<name>\S.*?)(?:\s{2,}|: )(?P<value>.*)$")  # a line of a report's text
+
+
+@dataclass(frozen=True)
+class EpisodeFacts:
+    """What an evaluation measured on one episode besides its accuracy.
+
+    Attributes:
+        classes: Class names in the order of the labels.
+        adapt_ms: Milliseconds to adapt.
+        classify_ms: Milliseconds to classify all queries.
+    """
+
+    classes: tuple[str, ...]
+    adapt_ms: float
+    classify_ms: float
+
+
 @dataclass(kw_only=True)
 class Report(Score):
     """A score, and what the evaluation measured besides; has all attributes of `Score`.
@@ -44,39 +67,52 @@ class Report(Score):
         metaevents_version: Version of the release that wrote the report.
         trials: Over repeated trials: seeds, mean, deviation, accuracies; None if only one was run.
         training_seeds: The same over several trainings of the method; see `over_training_seeds`.
-        transductive: Whether the scores of a query depend on the other queries; see
-            `metaevents.benchmark.transduction`.
+        transductive: Whether the scores of a query depend on the other queries; None if the learner
+            was not probed. See `metaevents.benchmark.transduction`.
         transductive_evidence: The observation behind `transductive`; None if nothing changed.
-        deterministic: Whether adapting twice from the same seed gave bit-identical scores.
-        time: Median milliseconds per episode to adapt (adapt_ms) and to classify (classify_ms), and
-            seconds in total (total_s).
+        stateful: Whether the same queries, asked twice without adapting anew, got other scores;
+            None if that was not measured.
+        stateful_evidence: The observation that shows it; None if it is not stateful.
+        deterministic: Whether adapting twice from the same seed gave bit-identical scores; None if
+            the learner was not probed.
+        time: Median milliseconds per episode to adapt (adapt_ms) and to classify (classify_ms),
+            seconds that the probe took (probe_s, None if there was none), and seconds in total
+            (total_s).
         peak_memory_mb: Peak memory in MiB: allocated on the GPU for a learner on a GPU, else the
             process's resident set; None if the system does not report it.
         parameters: Number of parameters, as the learner reports it.
         spikes_per_sample: Mean number of spikes, as the learner reports it.
         synaptic_operations_per_sample: Mean number, as the learner reports it.
+        costs: What one sample and one adaptation cost, as the learner reports it: operations,
+            memory and sparsity; see `metaevents.benchmark.learner_metrics.cost_fields`.
         learner: Import path of the learner, or the name given on the command line.
         seen: What the weights were trained on, as the learner reports it.
         overlap: What of the test data they were trained on, as the learner reports it.
         predictions: The predictions. They are not part of the document, and None in a report that
             was read from one.
+        episode_facts: Classes and times of each episode, in order. They are not part of the
+            document, and None in a report that was read from one.
     """
 
     metaevents_version: str
     trials: dict[str, Any] | None
     training_seeds: dict[str, Any] | None
-    transductive: bool
+    transductive: bool | None
     transductive_evidence: str | None
-    deterministic: bool
-    time: dict[str, float]
+    stateful: bool | None
+    stateful_evidence: str | None
+    deterministic: bool | None
+    time: dict[str, float | None]
     peak_memory_mb: float | None
     parameters: int | None
     spikes_per_sample: float | None
     synaptic_operations_per_sample: float | None
+    costs: dict[str, Any] | None
     learner: str
     seen: dict[str, Any] | None
     overlap: str | None
     predictions: Predictions | None = field(default=None, repr=False, compare=False)
+    episode_facts: Sequence[EpisodeFacts] | None = field(default=None, repr=False, compare=False)
     _file: dict[str, str] | None = field(default=None, init=False, repr=False, compare=False)
 
     def _more_lines(self) -> list[str]:
@@ -88,18 +124,71 @@ class Report(Score):
             if summary
         ]
         evidence = f" ({self.transductive_evidence})" if self.transductive_evidence else ""
-        lines.append(
-            f"  setting       {'transductive' if self.transductive else 'inductive'}{evidence}"
-        )
-        if not self.deterministic:
+        lines.append(f"  setting       {setting_name(self.transductive)}{evidence}")
+        if self.stateful:
+            lines.append(f"  stateful      yes: {self.stateful_evidence}")
+        if self.deterministic is False:
             lines.append("  repeatable    no: adapting twice from one seed gave different scores")
         if self.overlap:
             lines.append(f"  SEEN BEFORE   {self.overlap}")
-        adapt, classify = self.time["adapt_ms"], self.time["classify_ms"]
+        if costs := self.costs:
+            adaptation = costs.get("adaptation") or {}
+            described = {
+                "per sample": describe_costs(costs, self.spikes_per_sample),
+                "to adapt": describe_costs(adaptation, adaptation.get("spikes")),
+            }
+            lines += [f"  {name:<13} {text}" for name, text in described.items() if text]
+        time = self.time
+        probe = "" if time["probe_s"] is None else f"{time['probe_s']:.1f} s to probe, "
         return [
             *lines,
-            f"  time          {adapt:.1f} ms to adapt, {classify:.1f} ms to classify per episode",
+            f"  time          {time['adapt_ms']:.1f} ms to adapt, {time['classify_ms']:.1f} ms to "
+            f"classify per episode (medians); {probe}{time['total_s']:.1f} s in total",
         ]
+
+    def _repr_html_(self) -> str:
+        """Return the text of the report as an HTML table, which notebooks show."""
+        title, *lines = str(self).splitlines()
+        rows = []
+        for line in lines:
+            match = _ROW.match(line)
+            name, value = match.group("name", "value") if match else ("", line)
+            cells = "".join(
+                f'<t{kind} style="text-align: left; vertical-align: top">{escape(text.strip())}'
+                f"</t{kind}>"
+                for kind, text in (("h", name), ("d", value))
+            )
+            rows.append(f"<tr>{cells}</tr>")
+        caption = f'<caption style="text-align: left">{escape(title)}</caption>'
+        return f"<table>{caption}<tbody>{''.join(rows)}</tbody></table>"
+
+    def to_frame(self) -> Any:
+        """Return the episodes as a table of pandas.
+
+        Returns:
+            One row per episode, in order: `episode` (the index of the frame, from 0), `accuracy` (0
+            to 1), `classes` (names in the order of the labels, as a tuple), `adapt_ms` and
+            `classify_ms`. The last three columns are missing in a report that was read from an
+            entry.
+
+        Raises:
+            MissingError: pandas is not installed.
+
+        Example:
+            report.to_frame().explode("classes").groupby("classes").accuracy.mean()
+        """
+        try:
+            pandas: Any = import_module("pandas")
+        except ImportError as error:
+            raise MissingError(
+                "to_frame() needs pandas, which is not installed; run `pip install pandas`, or use "
+                "report.per_episode"
+            ) from error
+        columns: dict[str, Any] = {"accuracy": self.per_episode}
+        for name in ("classes", "adapt_ms", "classify_ms") if self.episode_facts else ():
+            columns[name] = [getattr(facts, name) for facts in self.episode_facts or ()]
+        index = pandas.RangeIndex(len(self.per_episode), name="episode")
+        return pandas.DataFrame(columns, index=index)
 
     def save_predictions(self, path: PathLike, scores: bool = False) -> str:
         """Write the prediction file.

@@ -16,6 +16,7 @@ from metaevents.benchmark import statistics
 from metaevents.benchmark.episode_digests import published_digest
 from metaevents.benchmark.predictions import Predictions, check_labels
 from metaevents.benchmark.protocols import EpisodeList, Protocol, episode_list
+from metaevents.benchmark.recording_variance import RecordingDesign
 from metaevents.datasets import ComposedDataset, load
 from metaevents.errors import UsageError, printable
 from metaevents.files import PathLike
@@ -34,8 +35,13 @@ class Score:
         archive: fingerprint, source, simulated and recordings (their number).
         episodes_digest: Hex SHA-256 over the digests of all episodes, in order.
         accuracy: Mean over episodes, 0 to 1.
-        ci95: Half the width of the 95 % confidence interval over episodes; see `statistics.ci95`.
-        bootstrap95: Ends of the 95 % interval over query recordings; see `statistics.bootstrap95`.
+        ci95: Half the width of the 95 % interval over fresh recordings and episodes; see
+            `statistics.ci95`.
+        episode_ci95: Half the width of the 95 % interval over episodes of these recordings; see
+            `statistics.episode_ci95`.
+        unshared_accuracy: Mean over the unshared queries, 0 to 1; None if there are none. A query
+            is unshared if no recording of it is in the support of another class of its episode.
+        unshared_queries: Share of the queries that are unshared, 0 to 1.
         per_class: Class name to the accuracy on its queries, for every class that occurred.
         per_episode: Accuracy of each episode, in order.
     """
@@ -47,18 +53,16 @@ class Score:
     episodes_digest: str
     accuracy: float
     ci95: float
-    bootstrap95: tuple[float, float]
+    episode_ci95: float
+    unshared_accuracy: float | None
+    unshared_queries: float
     per_class: dict[str, float]
     per_episode: list[float]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the score as JSON can write it."""
         document = {name: getattr(self, name) for name in self.document_fields()}
-        return {
-            **document,
-            "protocol": self.protocol.to_dict(),
-            "bootstrap95": list(self.bootstrap95),
-        }
+        return {**document, "protocol": self.protocol.to_dict()}
 
     @classmethod
     def from_dict(cls: type[S], document: Mapping[str, Any]) -> S:
@@ -83,22 +87,18 @@ class Score:
                 "wrote it"
             )
         protocol = Protocol.from_dict(document["protocol"])
-        try:
-            low, high = map(float, document["bootstrap95"])
-        except (TypeError, ValueError):
-            raise UsageError(
-                f"bootstrap95 of a {kind} is no pair of numbers; read the file that was written"
-            ) from None
-        return cls(**{**document, "protocol": protocol, "bootstrap95": (low, high)})
+        return cls(**{**document, "protocol": protocol})
 
     def __str__(self) -> str:
-        protocol, (low, high) = self.protocol, self.bootstrap95
+        protocol = self.protocol
         lines = [
             f"{protocol.name} on {protocol.dataset}, pairing {protocol.pairing}, "
             f"classes {protocol.classes}",
             f"  accuracy      {self.accuracy:.2%} +- {self.ci95:.2%} "
-            f"(95 %, over {protocol.episodes} episodes)",
-            f"  recordings    {low:.2%} to {high:.2%} (95 %, bootstrap over query recordings)",
+            f"(95 %, over fresh recordings and episodes)",
+            f"  spread        +- {self.episode_ci95:.2%} (95 %, over {protocol.episodes} episodes "
+            "of these recordings only)",
+            f"  unshared      {self._unshared()}",
             *self._more_lines(),
             f"  fingerprint   {self.archive['fingerprint']} ({self.archive['source']})",
             f"  episodes      {self.episodes_digest}",
@@ -108,6 +108,13 @@ class Score:
         if self.archive["simulated"]:
             lines.append("  SIMULATED recordings: no result on real data")
         return "\n".join(map(_visible_line, lines))
+
+    def _unshared(self) -> str:
+        """Return the accuracy on unshared queries in words."""
+        rest = "of the queries, with no recording in another class's support"
+        if self.unshared_accuracy is None:
+            return f"0.00% {rest}"
+        return f"{self.unshared_accuracy:.2%} on the {self.unshared_queries:.2%} {rest}"
 
     def _more_lines(self) -> list[str]:
         """Return the lines of the text that a subclass adds."""
@@ -139,7 +146,7 @@ def grade(
         The score.
     """
     correct = labels == episodes.labels
-    classes = np.take_along_axis(episodes.classes, episodes.labels.astype(np.int64), axis=1)
+    classes = episodes.query_classes
     n_queries = np.bincount(classes.ravel(), minlength=len(dataset))
     n_correct = np.bincount(classes.ravel(), weights=correct.ravel(), minlength=len(dataset))
     per_episode = correct.mean(axis=1)
@@ -147,7 +154,7 @@ def grade(
     published = published_digest(dataset.fingerprint, protocol)
     if published not in (None, episodes.digest):
         deviations.append(f"episodes_digest={episodes.digest} instead of {published}")
-    components = sorted({label for labels in dataset.components.values() for label in labels})
+    unshared = statistics.unshared_queries(episodes.queries, episodes.labels, episodes.support)
     return Score(
         protocol=protocol,
         is_protocol=not deviations,
@@ -160,13 +167,10 @@ def grade(
         },
         episodes_digest=episodes.digest,
         accuracy=float(correct.mean()),
-        ci95=statistics.ci95(per_episode),
-        bootstrap95=statistics.bootstrap95(
-            correct.ravel(),
-            episodes.queries.reshape(correct.size, -1),
-            {label: dataset.pool(label) for label in components},
-            key=episodes.digest,
-        ),
+        ci95=statistics.ci95(correct, RecordingDesign.of(episodes, protocol.pairing)),
+        episode_ci95=statistics.episode_ci95(per_episode),
+        unshared_accuracy=float(correct[unshared].mean()) if unshared.any() else None,
+        unshared_queries=float(unshared.mean()),
         per_class={
             name: float(n_correct[i] / n_queries[i])
             for i, name in enumerate(dataset.classes)

@@ -1,4 +1,4 @@
-"""Significance tests between methods: a paired permutation test, and Holm's correction.
+"""Comparisons between methods: paired tests over recordings and episodes, and Holm's correction.
 
 Which entries are compared is left to `metaevents.benchmark.leaderboard`.
 """
@@ -6,43 +6,71 @@ Which entries are compared is left to `metaevents.benchmark.leaderboard`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from itertools import combinations
+from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
 
-from metaevents.rng import sign_patterns
-
-SIGN_PATTERNS = 19_999
-"""Random sign patterns per test; with the observed one they make 20,000."""
-
-Counts: TypeAlias = npt.NDArray[np.int64]
-"""[episodes] number of correctly classified queries in each episode."""
+from metaevents.benchmark.recording_variance import MeanVariance, RecordingDesign
 
 
-def paired_tests(best: Counts, others: Sequence[Counts]) -> list[float]:
-    """Return two-sided p-values of sign-flip permutation tests against the best method.
+def pairwise_tests(correct: np.ndarray, design: RecordingDesign) -> npt.NDArray[np.float64]:
+    """Return two-sided p-values of the differences between all methods.
 
-    The statistic is the mean difference between two methods over the episodes. If they were equally
-    good, either could have had either score of an episode, so the sign of each difference is
-    arbitrary. Integers and a fixed stream of signs make p the same on every platform.
+    A difference is divided by its standard deviation over fresh recordings and episodes, and
+    compared with Student's distribution. Both methods answer the same queries, so what is hard for
+    both cancels.
 
     Args:
-        best: [episodes] correctly classified queries of the best method.
-        others: the same of each other method, over the same episodes in the same order.
+        correct: [m, episodes, n] whether each of m methods answers each query correctly. There must
+            be at least two episodes.
+        design: The recordings of the episodes.
 
     Returns:
-        One p-value per method of `others`, in their order.
+        [m, m] symmetric p-values; 1 on the diagonal.
     """
-    if not others:
-        return []
-    # The values are integers, so that sums are exact in any order of summation.
-    differences = np.stack([best - other for other in others], axis=1).astype(np.float64)
-    observed = np.abs(differences.sum(axis=0))
-    extreme = np.zeros(len(others), np.int64)
-    for signs in sign_patterns(len(best), SIGN_PATTERNS):
-        extreme += np.sum(np.abs(signs.astype(np.float64) @ differences) >= observed, axis=0)
-    return [float(value) for value in (1 + extreme) / (1 + SIGN_PATTERNS)]
+    variance = design.mean_variance(correct)
+    n_methods = len(correct)
+    p_values = np.ones((n_methods, n_methods))
+    for i, j in combinations(range(n_methods), 2):
+        p_values[i, j] = p_values[j, i] = _difference_test(variance, i, j)
+    return p_values
+
+
+def _difference_test(variance: MeanVariance, i: int, j: int) -> float:
+    """Return the two-sided p-value of the difference between methods i and j."""
+    from scipy.stats import t
+
+    contrast = np.zeros(len(variance.means))
+    contrast[[i, j]] = 1, -1
+    difference = float(abs(variance.means @ contrast))
+    if difference == 0:
+        return 1.0
+    value, freedom = variance.of(contrast)
+    if value == 0:  # the same difference in every episode: as likely as so many equal samples
+        return float(min(1.0, 2 * (1 - difference) ** max(1.0, variance.effective_samples)))
+    return float(2 * t.sf(difference / sqrt(value), freedom))
+
+
+def holm_over_pairs(p_values: np.ndarray) -> npt.NDArray[np.float64]:
+    """Return the p-values of all pairs of methods, corrected for the number of pairs.
+
+    Any method can come out best, so a comparison with the best is a comparison that the data chose
+    among all pairs. With the correction, the probability is at most 5 % that any two equally good
+    methods are called different, the best and another one included.
+
+    Args:
+        p_values: [m, m] symmetric, as `pairwise_tests` returns them.
+
+    Returns:
+        [m, m] symmetric; 1 on the diagonal.
+    """
+    n_methods = len(p_values)
+    pairs = np.triu_indices(n_methods, 1)
+    corrected = np.ones((n_methods, n_methods))
+    corrected[pairs] = corrected.T[pairs] = holm(p_values[pairs].tolist())
+    return corrected
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

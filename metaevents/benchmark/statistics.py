@@ -1,30 +1,99 @@
-"""Statistics of an accuracy: intervals over episodes and recordings, deviations over runs.
+"""Statistics of an accuracy: intervals over recordings and episodes, deviations over runs.
 
-Pure functions of arrays. Random draws come from the counter-based streams of `metaevents.rng`.
+Pure functions of arrays, without random draws. The variance over fresh recordings is left to
+`metaevents.benchmark.recording_variance`, comparisons to `metaevents.benchmark.significance`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import sqrt
 from typing import Any
 
 import numpy as np
 
+from metaevents.benchmark.recording_variance import MeanVariance, RecordingDesign
 from metaevents.errors import UsageError
-from metaevents.rng import Streams, scale_words
-
-REPLICATES = 1000
-"""Bootstrap replicates of `bootstrap95`."""
-
-_CHUNK = 1 << 22  # weights held in memory at a time
 
 
-def ci95(per_episode: Sequence[float] | np.ndarray) -> float:
-    """Return half the width of the 95 % confidence interval of the mean over episodes.
+def ci95(correct: np.ndarray, design: RecordingDesign) -> float:
+    """Return half the width of the 95 % interval of an accuracy, over recordings and episodes.
+
+    It says where the accuracy on other recordings and other episodes is expected: another draw of
+    the test recordings and of the episodes, with the same classes and the same training.
+
+    Args:
+        correct: [episodes, n] whether each query is answered correctly.
+        design: The recordings of the episodes.
+
+    Returns:
+        Half the width, at least that of `episode_ci95` and at most 1; see `half_width`. A single
+        episode gives 1, since it says nothing of the spread.
+    """
+    if len(correct) < 2:
+        return 1.0
+    return max(half_width(design.mean_variance(correct[None])), episode_ci95(correct.mean(axis=1)))
+
+
+def half_width(variance: MeanVariance, method: int = 0) -> float:
+    """Return half the width of the 95 % interval of one method's mean accuracy.
+
+    It is the distance to the farther end of the score interval (Wilson 1927, "Probable inference,
+    the law of succession, and statistical inference", Journal of the American Statistical
+    Association 22:209-212) for p (1 - p) / V samples, with p the accuracy, V its variance, and
+    Student's quantile in place of the normal one. Near the middle of the scale this is t sqrt(V).
+    Near 0 and 1 it is wider, where V rests on few answers. If all answers are correct, or all are
+    wrong, V is 0 and the number of samples is `MeanVariance.effective_samples`: about 3.8 by that
+    number.
+
+    Args:
+        variance: The covariance of the means of m methods.
+        method: Which of them.
+
+    Returns:
+        Half the width, at most 1.
+    """
+    from scipy.stats import t
+
+    contrast = np.zeros(len(variance.means))
+    contrast[method] = 1
+    value, freedom = variance.of(contrast)
+    p = float(variance.means[method])
+    spread = p * (1 - p)
+    samples = spread / value if value > 0 and spread > 0 else variance.effective_samples
+    z = float(t.ppf(0.975, freedom))
+    weight = z * z / (samples + z * z)
+    center = p + weight * (0.5 - p)
+    width = z / (samples + z * z) * sqrt(samples * spread + z * z / 4)
+    return min(1.0, abs(center - p) + width)
+
+
+def difference_half_width(correct: np.ndarray, design: RecordingDesign) -> float:
+    """Return half the width of the 95 % interval of a paired difference of two accuracies.
+
+    Args:
+        correct: [2, episodes, n] whether each of two methods answers each query correctly.
+        design: The recordings of the episodes.
+
+    Returns:
+        Half the width of Student's interval over fresh recordings and episodes, at most 1. A single
+        episode gives 1.
+    """
+    from scipy.stats import t
+
+    if correct.shape[1] < 2:
+        return 1.0
+    value, freedom = design.mean_variance(correct).of([1.0, -1.0])
+    return min(1.0, float(t.ppf(0.975, freedom)) * sqrt(value))
+
+
+def episode_ci95(per_episode: Sequence[float] | np.ndarray) -> float:
+    """Return half the width of the 95 % interval of a mean over episodes, on these recordings.
 
     The interval is Student's: t(0.975, n - 1) * s / sqrt(n), with s the standard deviation (n - 1
-    in the denominator).
+    in the denominator). It says where the mean over other episodes of the *same recordings* is
+    expected. It takes the episodes as independent, which they are not if recordings are few; so it
+    says less than `ci95` and never replaces it.
 
     Args:
         per_episode: [n] accuracies, 0 to 1.
@@ -41,66 +110,30 @@ def ci95(per_episode: Sequence[float] | np.ndarray) -> float:
     return min(1.0, float(t.ppf(0.975, n - 1) * values.std(ddof=1) / sqrt(n)))
 
 
-def bootstrap95(
-    correct: np.ndarray,
-    recordings: np.ndarray,
-    pools: Mapping[str, np.ndarray],
-    key: object,
-    replicates: int = REPLICATES,
-) -> tuple[float, float]:
-    """Return the 95 % percentile interval of the accuracy over resampled query recordings.
+def unshared_queries(queries: np.ndarray, labels: np.ndarray, support: np.ndarray) -> np.ndarray:
+    """Return which queries share no recording with the support of another class of their episode.
 
-    Episodes draw from a limited pool of recordings again and again. So they are not independent,
-    and an interval over episodes is too narrow. Here the recordings are random instead. In each
-    replicate, every component's pool is resampled with replacement to its own size. The
-    multiplicity of a recording is how many times it was drawn, 0 included; it is the same on all
-    sides. A query weighs the product of the multiplicities of its recordings, and the accuracy is
-    the weighted mean over all queries of all episodes.
-
-    Classes, supports and predictions stay fixed. So the interval covers other query recordings, but
-    neither other support recordings nor another training.
+    Pairing "all" guarantees that a recording of one class is not in its support and its query. It
+    guarantees nothing across the classes of an episode.
 
     Args:
-        correct: [n] whether each query's prediction was right.
-        recordings: [n, sides] archive indices of each query's recordings.
-        pools: Component label to [k] archive indices of its recordings.
-        key: Any value that JSON can write; names the random stream.
-        replicates: Number of bootstrap replicates.
+        queries: [episodes, ways * queries, sides] recording of every query on each side.
+        labels: [episodes, ways * queries] true labels.
+        support: [episodes, ways * shots, sides] the same for the support, class by class.
 
     Returns:
-        The lower and the upper end, 0 to 1.
+        [episodes, ways * queries] bool.
     """
-    samples, inverse = np.unique(recordings, axis=0, return_inverse=True)
-    n_queries = np.bincount(inverse.ravel())
-    n_correct = np.bincount(inverse.ravel(), weights=correct)
-    size = 1 + max(int(samples.max()), *(int(pool.max(initial=0)) for pool in pools.values()))
-    streams = Streams({"bootstrap": 1, "of": key})
-    accuracies: list[np.ndarray] = []
-    step = max(1, _CHUNK // max(size, len(samples)))
-    for first in range(0, replicates, step):
-        chunk = range(first, min(first + step, replicates))
-        multiplicity = np.stack([_resample(pools, size, streams, replicate) for replicate in chunk])
-        weight = np.ones((len(chunk), len(samples)))
-        for side in samples.T:
-            weight *= multiplicity[:, side]
-        total = weight @ n_queries
-        nonempty = total > 0  # a replicate in which all queries have weight 0 has no accuracy
-        accuracies.append((weight @ n_correct)[nonempty] / total[nonempty])
-    low, high = np.percentile(np.concatenate(accuracies), [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _resample(
-    pools: Mapping[str, np.ndarray], size: int, streams: Streams, replicate: int
-) -> np.ndarray:
-    """Return how many times each recording was drawn in a replicate, [size] float64."""
-    words = streams.first_words(replicate, sum(map(len, pools.values())))
-    multiplicity = np.zeros(size)
-    for label in sorted(pools):
-        pool = pools[label]
-        pool_words, words = words[: len(pool)], words[len(pool) :]
-        np.add.at(multiplicity, pool[scale_words(pool_words, len(pool))], 1)
-    return multiplicity
+    episodes, n_support, sides = support.shape
+    ways = int(labels.max(initial=0)) + 1
+    label_of = np.repeat(np.arange(ways), n_support // ways * sides)
+    unshared = np.empty(labels.shape, bool)
+    for index in range(episodes):
+        given = support[index].reshape(-1)
+        same = queries[index][:, :, None] == given  # [queries, sides, support recordings]
+        other = labels[index][:, None] != label_of
+        unshared[index] = ~(same.any(axis=1) & other).any(axis=1)
+    return unshared
 
 
 def repeated(accuracies: Sequence[float]) -> dict[str, Any]:

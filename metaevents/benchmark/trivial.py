@@ -50,6 +50,13 @@ class Chance(_OnSums):
 
         return lambda query_x: torch.rand(len(query_x), ways, dtype=torch.float32, device="cpu")
 
+    def costs(
+        self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray, ways: int
+    ) -> dict[str, Any]:
+        """Return the costs: no operation and no memory."""
+        nothing = _costs_of_products(0, 0, 0)
+        return {**nothing, "adaptation": nothing}
+
 
 class NearestNeighbor(_OnSums):
     """The class of the nearest support sample, Euclidean distance of time-summed counts."""
@@ -68,6 +75,16 @@ class NearestNeighbor(_OnSums):
 
         return classify
 
+    def costs(
+        self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray, ways: int
+    ) -> dict[str, Any]:
+        """Return the costs: the products of a query and the support samples, which are kept."""
+        support = _flatten(support_x)
+        return {
+            **_costs_of_linear_map(_flatten(query_x), support, support.nbytes),
+            "adaptation": _costs_of_products(0, 0, support.nbytes),
+        }
+
 
 class Prototypes(_OnSums):
     """The class of the nearest class mean, Euclidean distance of time-summed counts."""
@@ -76,9 +93,19 @@ class Prototypes(_OnSums):
 
     def adapt(self, support_x: np.ndarray, support_y: np.ndarray, ways: int) -> Classifier:
         """Return a classifier whose scores are negative squared distances."""
-        support = _flatten(support_x)
-        means = np.stack([support[support_y == k].mean(axis=0) for k in range(ways)])
+        means = self._means(support_x, support_y, ways)
         return lambda query_x: -_squared_distances(_flatten(query_x), means)
+
+    def _means(self, support_x: np.ndarray, support_y: np.ndarray, ways: int) -> np.ndarray:
+        support = _flatten(support_x)
+        return np.stack([support[support_y == k].mean(axis=0) for k in range(ways)])
+
+    def costs(
+        self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray, ways: int
+    ) -> dict[str, Any]:
+        """Return the costs: the products of a query and the class means."""
+        means = self._means(support_x, support_y, ways)
+        return _costs_of_linear_map(_flatten(query_x), means, means.nbytes)
 
 
 class LogisticRegression(_OnSums):
@@ -91,12 +118,40 @@ class LogisticRegression(_OnSums):
 
     def adapt(self, support_x: np.ndarray, support_y: np.ndarray, ways: int) -> Classifier:
         """Return a classifier whose scores are log-probabilities."""
+        model, scale = self._fit(support_x, support_y)
+        return lambda query_x: model.predict_log_proba(_flatten(query_x) / scale)
+
+    def _fit(self, support_x: np.ndarray, support_y: np.ndarray) -> tuple[Any, float]:
+        """Return the model, and the scale by which its input is divided."""
         from sklearn.linear_model import LogisticRegression
 
         support = _flatten(support_x)
         scale = support.std() or 1.0
-        model = LogisticRegression(max_iter=1000).fit(support / scale, support_y)
-        return lambda query_x: model.predict_log_proba(_flatten(query_x) / scale)
+        return LogisticRegression(max_iter=1000).fit(support / scale, support_y), scale
+
+    def costs(
+        self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray, ways: int
+    ) -> dict[str, Any]:
+        """Return the costs: the products of a query and the coefficients."""
+        model, _ = self._fit(support_x, support_y)
+        footprint = model.coef_.nbytes + model.intercept_.nbytes
+        return _costs_of_linear_map(_flatten(query_x), model.coef_, footprint)
+
+
+def _costs_of_linear_map(x: np.ndarray, weights: np.ndarray, footprint: int) -> dict[str, Any]:
+    """Return the costs of the products of samples [n, d] and weights [m, d], per sample."""
+    effective = int(((x != 0).astype(np.float64) @ (weights != 0).T.astype(np.float64)).sum())
+    return _costs_of_products(effective / len(x), weights.size, footprint)
+
+
+def _costs_of_products(effective: float, dense: float, footprint: int) -> dict[str, Any]:
+    """Return costs without spikes: effective and all multiply-accumulations, and the memory."""
+    return {
+        "footprint_bytes": footprint,
+        "effective_macs": effective,
+        "effective_acs": 0,
+        "dense_operations": dense,
+    }
 
 
 def _flatten(x: np.ndarray) -> np.ndarray:
@@ -168,6 +223,53 @@ class ComponentRecognizer:
             return joint.logsumexp(dim=-1).sum(dim=-1)
 
         return classify
+
+    def costs(
+        self, support_x: torch.Tensor, support_y: torch.Tensor, query_x: torch.Tensor, ways: int
+    ) -> dict[str, Any]:
+        """Return the costs: the CNN's multiply-accumulations; adapting, those of the support."""
+        parameters = sum(
+            each.numel() * each.element_size() for each in self.parameters.parameters()
+        )
+        effective, dense = self._products(query_x)
+        adapting = self._products(support_x)
+        return {
+            **_costs_of_products(effective / len(query_x), dense / len(query_x), parameters),
+            "adaptation": _costs_of_products(*adapting, parameters),
+        }
+
+    def _products(self, x: torch.Tensor) -> tuple[int, int]:
+        """Return the CNN's effective and all multiply-accumulations for samples."""
+        import torch
+        from torch import nn
+        from torch.nn.functional import conv2d
+
+        totals = [0, 0]
+
+        def count(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
+            """Add the sums of a layer with ones in place of nonzero values, and of all values."""
+            x, weight = (
+                (each != 0).double() for each in (inputs[0], layer.get_parameter("weight"))
+            )
+            pairs = ((x, weight), (torch.ones_like(x), torch.ones_like(weight)))
+            for place, (cells, synapses) in enumerate(pairs):
+                if isinstance(layer, nn.Conv2d):
+                    sums = conv2d(cells, synapses, stride=layer.stride, padding=layer.padding)
+                else:
+                    sums = cells @ synapses.T
+                totals[place] += int(sums.sum())
+
+        hooks = [
+            layer.register_forward_hook(count)
+            for layer in self.parameters.modules()
+            if isinstance(layer, (nn.Conv2d, nn.Linear))
+        ]
+        try:
+            self._log_posteriors(x)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return totals[0], totals[1]
 
     def _log_posteriors(self, x: torch.Tensor) -> torch.Tensor:
         """Return the log-posteriors of the components on every side, [n, sides, components]."""
@@ -250,12 +352,13 @@ def _make_recognizer(shape: Sequence[int], n_components: int) -> nn.Module:
             return x.log1p()
 
     polarities, height, width = shape
-    features = 64 * (height // 4) * (width // 4)
+    pool = tuple(2 if size >= 4 else 1 for size in (height, width))  # one row is not pooled
+    features = 64 * (height // pool[0] ** 2) * (width // pool[1] ** 2)
     kind: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}  # whatever torch's defaults
     return nn.Sequential(
         Log1p(),
-        nn.Conv2d(polarities, 32, 3, padding=1, **kind), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 3, padding=1, **kind), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(polarities, 32, 3, padding=1, **kind), nn.ReLU(), nn.MaxPool2d(pool),
+        nn.Conv2d(32, 64, 3, padding=1, **kind), nn.ReLU(), nn.MaxPool2d(pool),
         nn.Flatten(), nn.Dropout(0.5), nn.Linear(features, n_components, **kind),
     )  # fmt: skip
 
@@ -286,6 +389,15 @@ def _single_recordings(dataset: ComposedDataset) -> tuple[torch.Tensor, torch.Te
         targets.append(torch.full((len(recordings),), position, dtype=torch.int64, device="cpu"))
     return torch.cat(images), torch.cat(targets)
 
+
+TITLES: Mapping[str, str] = {
+    "chance": Chance.title,
+    "nearest-neighbour": NearestNeighbor.title,
+    "prototypes": Prototypes.title,
+    "logistic-regression": LogisticRegression.title,
+    "component-recogniser": ComponentRecognizer.title,
+}
+"""Name of a baseline to its title in tables."""
 
 TRIVIAL_BASELINES: Mapping[str, Callable[[ComposedDataset], Any]] = {
     "chance": lambda dataset: Chance(),

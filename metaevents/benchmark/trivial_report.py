@@ -135,9 +135,11 @@ def tables(results: Sequence[TrivialResult]) -> str:
 
 
 def _percent(report: Report) -> str:
-    """Return an accuracy with its two intervals, in percent."""
-    low, high = (100 * end for end in report.bootstrap95)
-    return f"{100 * report.accuracy:.1f} ± {100 * report.ci95:.1f} ({low:.1f} to {high:.1f})"
+    """Return an accuracy with its interval, and that on unshared queries, in percent."""
+    text = f"{100 * report.accuracy:.1f} ± {100 * report.ci95:.1f}"
+    if report.unshared_accuracy is None:
+        return text
+    return f"{text} ({100 * report.unshared_accuracy:.1f})"
 
 
 def document(results: Sequence[TrivialResult], command: str) -> str:
@@ -159,9 +161,10 @@ def document(results: Sequence[TrivialResult], command: str) -> str:
     )
     return (
         "# Trivial baselines\n\n"
-        "Accuracy in %, mean ± half of the 95 % confidence interval over "
-        f"{report.protocol.episodes} episodes (in brackets the 95 % interval of a bootstrap over "
-        "the query recordings).\n\n"
+        f"Accuracy in %: the mean over {report.protocol.episodes} episodes, ± half of its 95 % "
+        "interval over fresh recordings and episodes (`cards/statistics.md`). In brackets: the "
+        "accuracy on the queries none of whose recordings is in the support of another class of "
+        "the episode.\n\n"
         f"Dataset {report.protocol.dataset}, recordings `{archive['source']}` "
         f"({archive['recordings']:,}), fingerprint `{archive['fingerprint']}`.{simulated} Made on "
         f"{torch.get_num_threads()} thread(s) by\n\n"

@@ -15,12 +15,15 @@ from pathlib import Path
 
 from metaevents.benchmark.consistency import agree, consistency_problems
 from metaevents.benchmark.entries import Entry, read_json, schema
+from metaevents.benchmark.episode_digests import published_archive
 from metaevents.benchmark.predictions import MAX_PREDICTIONS_BYTES, Predictions
-from metaevents.benchmark.schema_errors import brief, schema_problems
+from metaevents.benchmark.schema_errors import schema_problems
 from metaevents.benchmark.scoring import score_predictions
-from metaevents.benchmark.untrusted import read_bytes
 from metaevents.errors import MissingError, UsageError
 from metaevents.files import PathLike, user_path, visible_entries
+from metaevents.json_schema import brief
+from metaevents.specs import specs
+from metaevents.untrusted import read_bytes
 
 _MAX_PROBLEMS = 5
 """Problems that one error message names."""
@@ -74,6 +77,17 @@ def validate(path: PathLike, archive: PathLike | None = None) -> Validation:
 def _remarks(entry: Entry, *, recomputed: bool) -> Iterator[str]:
     if not recomputed:
         yield "not recomputed: pass --archive to recompute the score from the predictions"
+        dataset, fingerprint = entry.protocol["dataset"], entry.report["archive"]["fingerprint"]
+        if dataset not in specs():
+            yield (
+                f"not checked: episodes, classes, source and number of recordings of {dataset}, "
+                "which only its archive knows; pass it with --archive"
+            )
+        elif published_archive(fingerprint) is None:
+            yield (
+                "not checked: the episodes, since none are published for this fingerprint; pass "
+                "--archive to check them"
+            )
     if entry.simulated:
         yield "simulated: made on simulated recordings, so it never enters the leaderboard"
     elif entry.is_subset:
@@ -81,7 +95,14 @@ def _remarks(entry: Entry, *, recomputed: bool) -> Iterator[str]:
     if entry.report["transductive"]:
         evidence = entry.report["transductive_evidence"]
         yield f"transductive: {evidence}"
-    if not entry.report["deterministic"]:
+    elif entry.report["transductive"] is None:
+        yield (
+            "not probed: whether the method is transductive, stateful or deterministic was not "
+            "measured"
+        )
+    if entry.report["stateful"]:
+        yield f"stateful: {entry.report['stateful_evidence']}"
+    if entry.report["deterministic"] is False:
         yield "not deterministic: adapting twice gave different scores"
     if entry.overlap:
         yield f"not ranked: its weights overlap the test ({entry.overlap})"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from metaevents._version import __version__
-from metaevents.cli import benchmark, data
+from metaevents.cli import baselines, benchmark, data, listing
 from metaevents.cli.base import Parser, run_cli
 
 
@@ -27,4 +27,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="Start with `metaevents quickstart`, which needs no download.",
     )
     parser.add_argument("--version", action="version", version=f"metaevents {__version__}")
-    return run_cli(parser, (*data.commands(), *benchmark.commands()), arguments)
+    every = (data, benchmark, listing, baselines)
+    return run_cli(parser, [each for part in every for each in part.commands()], arguments)

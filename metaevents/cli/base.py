@@ -2,8 +2,9 @@
 
 Exit status 0 means success. Status 2 means an error that the user can correct: one line on stderr
 says what is wrong and what to do. Status 1, with a traceback, means a defect of the program. Status
-130 means an interrupted command. The commands themselves are in `metaevents.cli.data`,
-`metaevents.cli.benchmark` and `baselines.cli`.
+130 means an interrupted command, 143 one that SIGTERM ended, 129 one whose terminal was closed; all
+remove their unfinished files. The commands themselves are in `metaevents.cli.data`,
+`metaevents.cli.benchmark` and `baselines.cli`; `metaevents.cli.baselines` runs the latter.
 
 Every path option has the type `path_argument`, every number `whole_number` or `finite_number`.
 Whatever a command prints passes through one place, which makes control characters visible.
@@ -20,7 +21,9 @@ import math
 import os
 import re
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -46,17 +49,53 @@ class Command:
         name: The word that selects the command.
         help: One line for `--help`.
         arguments: Adds the command's arguments to its parser.
-        run: Runs the command with its parsed arguments.
+        run: Runs the command with its parsed arguments. It may return an exit status.
+        takes_all_words: Give all words after the name to the command as `words`, unparsed.
+        for_maintainers: List it apart in `--help`, since users do not need it.
     """
 
     name: str
     help: str
     arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], None]
+    run: Callable[[argparse.Namespace], int | None]
+    takes_all_words: bool = False
+    for_maintainers: bool = False
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """A help formatter that shows the default of every option, and keeps line ends of long texts.
+
+    An option that is off or has no value by default shows none, unless its help says what holds
+    without it.
+    """
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text, default = action.help, action.default
+        is_flag = action.nargs == 0 and not isinstance(action, argparse.BooleanOptionalAction)
+        is_off = is_flag or default is None or default == argparse.SUPPRESS
+        if text is None or is_off or text == argparse.SUPPRESS or "(default: " in text:
+            return text
+        words = default if isinstance(default, (list, tuple)) else [default]
+        shown = " ".join(map(str, words)).replace("%", "%%")
+        return f"{text} (default: {shown or 'none'})"
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:
+            return "".join(f"{indent}{line}\n" for line in text.splitlines()).rstrip("\n")
+        return super()._fill_text(text, width, indent)
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose error message is one line."""
+    """An argument parser whose error message is one line and whose help shows every default.
+
+    Attributes:
+        takes_all_words: Put all words into `words` and parse none of them.
+    """
+
+    takes_all_words = False
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"formatter_class": HelpFormatter, **settings})
 
     def error(self, message: str) -> NoReturn:
         """Print one line on stderr and exit with status 2."""
@@ -65,6 +104,8 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse the words; refuse `--option=--`, of which argparse makes an unchecked []."""
         words = sys.argv[1:] if args is None else list(args)
+        if self.takes_all_words:
+            return argparse.Namespace(words=words), []
         for word in words:
             if word.startswith("--") and word.endswith("=--"):
                 self.error(f"argument {word[:-3]}: '--'; give a value")
@@ -166,6 +207,8 @@ def _abbreviate(text: str) -> str:
 def run_cli(parser: Parser, commands: Iterable[Command], arguments: Sequence[str] | None) -> int:
     """Run the command that the arguments select; print the help if they select none.
 
+    Every command takes `--verbose` and `--quiet`, before its name or after it.
+
     Args:
         parser: Parser of the program; gets one subparser per command.
         commands: All commands, in the order of `--help`.
@@ -174,21 +217,75 @@ def run_cli(parser: Parser, commands: Iterable[Command], arguments: Sequence[str
     Returns:
         The exit status.
     """
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    _add_verbosity(parser)
+    subparsers = parser.add_subparsers(
+        title="commands", dest="command", metavar="COMMAND", parser_class=Parser
+    )
     by_name = {command.name: command for command in commands}
+    parsers = {}
     for command in by_name.values():
-        command.arguments(
-            subparsers.add_parser(command.name, help=command.help, description=command.help)
-        )
+        listed: dict[str, Any] = {} if command.for_maintainers else {"help": command.help}
+        subparser = subparsers.add_parser(command.name, description=command.help, **listed)
+        subparser.takes_all_words = command.takes_all_words
+        if not command.takes_all_words:
+            _add_verbosity(subparser)
+        command.arguments(subparser)
+        parsers[command.name] = subparser
+    if apart := [command for command in by_name.values() if command.for_maintainers]:
+        width = max(len(command.name) for command in apart)
+        lines = [f"{command.name:<{width}}  {command.help}" for command in apart]
+        parser.add_argument_group("commands for maintainers", "\n".join(lines))
+    status: int | None = None
 
     def run() -> None:
-        args = parser.parse_args(arguments)
+        nonlocal status
+        args, unknown = parser.parse_known_args(arguments)
+        chosen = parsers.get(args.command, parser)
+        if unknown:
+            chosen.error(f"unrecognized arguments: {' '.join(unknown)}")
+        verbose, quiet = getattr(args, "verbose", False), getattr(args, "quiet", False)
+        if verbose and quiet:
+            chosen.error("--verbose and --quiet are both given; give one of them")
         if args.command is None:
             parser.print_help()
-        else:
-            by_name[args.command].run(args)
+            return
+        with _log_level(logging.INFO if verbose else logging.ERROR if quiet else None):
+            status = by_name[args.command].run(args)
 
-    return run_action(parser.prog, run)
+    return run_action(parser.prog, run) or status or 0
+
+
+def _add_verbosity(parser: argparse.ArgumentParser) -> None:
+    """Add the options `--verbose` and `--quiet`; one that is not given leaves no attribute."""
+    for letter, name, text in (
+        ("-v", "--verbose", "say what is going on, on stderr"),
+        ("-q", "--quiet", "show no progress bars and no notes; errors and results are shown"),
+    ):
+        parser.add_argument(letter, name, action="store_true", default=argparse.SUPPRESS, help=text)
+
+
+@contextmanager
+def _log_level(level: int | None) -> Iterator[None]:
+    """Set the level of the packages' loggers in the block; None leaves it.
+
+    Progress bars obey the same level; see `metaevents.files.progress_bar`.
+    """
+    loggers = [logging.getLogger(name) for name in ("metaevents", "baselines")]
+    before = [logger.level for logger in loggers]
+    if level is not None:
+        for logger in loggers:
+            logger.setLevel(level)
+    try:
+        yield
+    finally:
+        for logger, old in zip(loggers, before, strict=True):
+            logger.setLevel(old)
+
+
+def print_note(text: str) -> None:
+    """Print a hint, such as the next command, unless `--quiet` was given."""
+    if logging.getLogger("metaevents").isEnabledFor(logging.WARNING):
+        print(text)
 
 
 def run_action(program: str, action: Callable[[], None]) -> int:
@@ -201,9 +298,9 @@ def run_action(program: str, action: Callable[[], None]) -> int:
     Returns:
         0, also if the process that reads stdout has ended, as `head` does; 2 for a
         `MetaeventsError`, an error of the operating system or a lack of memory; 130 for an
-        interrupt.
+        interrupt; 128 and its number for another signal that ends the program.
     """
-    with _checked_streams():
+    with _checked_streams(), _unwinding_signals():
         _log_to_stderr()
         try:
             try:
@@ -242,9 +339,53 @@ def run_action(program: str, action: Callable[[], None]) -> int:
             return _print_error(
                 program,
                 str(interrupt) or "interrupted; run the same command to continue",
-                status=130,
+                status=128 + getattr(interrupt, "number", signal.SIGINT),
             )
         return 0
+
+
+class _Terminated(KeyboardInterrupt):
+    """A signal has come that ends the program.
+
+    Attributes:
+        number: Number of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__("terminated; run the same command to continue")
+        self.number = number
+
+
+@contextmanager
+def _unwinding_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the program as Ctrl-C does, so that it removes unfinished files.
+
+    Whoever ignores or handles a signal keeps doing so. Outside the main thread, where Python allows
+    no signal handlers, nothing changes.
+    """
+    process = os.getpid()
+
+    def end(number: int, _: object) -> None:
+        if os.getpid() == process:
+            raise _Terminated(number)
+        signal.signal(number, signal.SIG_DFL)  # a worker, which has inherited this function
+        os.kill(os.getpid(), number)
+
+    numbers = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]
+    taken = [
+        number
+        for number in numbers
+        if number is not None
+        and threading.current_thread() is threading.main_thread()
+        and signal.getsignal(number) == signal.SIG_DFL
+    ]
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _print_error(program: str, message: str, status: int = 2) -> int:

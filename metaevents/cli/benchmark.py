@@ -97,49 +97,59 @@ def evaluation_arguments(parser: argparse.ArgumentParser) -> None:
     archive_option(parser, text_path_argument)
     parser.add_argument(
         "--protocol",
-        default="5way-1shot",
         metavar="NAME",
-        help="evaluation protocol (default: 5way-1shot)",
+        help="evaluation protocol; `metaevents list protocols` lists them (default: 5way-1shot, or "
+        "the one that the rules of a dataset of your own name)",
     )
     parser.add_argument(
-        "--pairing", default="all", metavar="NAME", help="all (default) or published"
+        "--pairing", default="all", metavar="NAME", help="pairing: all or published"
     )
     parser.add_argument(
         "--classes",
         default="published",
         metavar="NAME",
-        help="class split: published (default) or novel-components",
+        help="class split: published or novel-components",
     )
     parser.add_argument(
         "--dataset",
         metavar="NAME",
-        help="double-nmnist or double-asl-dvs, if --archive is a folder that holds both",
+        help="dataset, if --archive is a folder that holds several (default: the one that it "
+        "holds)",
     )
     parser.add_argument(
         "--episodes",
         type=whole_number(1),
         metavar="N",
-        help="number of episodes; another number than the protocol's is reported as a deviation",
+        help="number of episodes; another number is reported as a deviation (default: the "
+        "protocol's)",
     )
     parser.add_argument(
         "--queries",
         type=whole_number(1),
         metavar="N",
-        help="queries per class; another number than the protocol's is reported as a deviation",
+        help="queries per class; another number is reported as a deviation (default: the "
+        "protocol's)",
     )
     parser.add_argument(
         "--trials",
         type=whole_number(1),
         default=1,
         metavar="N",
-        help="number of independent lists of episodes (default: 1; the paper has 10)",
+        help="number of independent lists of episodes; the paper has 10",
     )
     parser.add_argument(
         "--workers",
         type=whole_number(0, MAX_PROCESSES),
         default=0,
         metavar="N",
-        help="number of processes that prepare episodes (default: 0, the main process)",
+        help="number of processes that prepare episodes; 0 prepares them in the main process",
+    )
+    parser.add_argument(
+        "--no-probe",
+        dest="probe",
+        action="store_false",
+        help="do not measure whether the learner is transductive or stateful; the entry is marked "
+        '"not probed"',
     )
     parser.add_argument(
         "--out", type=text_path_argument, metavar="ENTRY.json", help="write an entry"
@@ -213,8 +223,10 @@ def evaluate_and_write(
         pairing=args.pairing,
         classes=args.classes,
     )
+    args.protocol = args.protocol or dataset.rules.protocol
     use_own_gpu()
-    options = {name: getattr(args, name) for name in ("episodes", "queries", "trials", "workers")}
+    names = ("episodes", "queries", "trials", "workers", "probe")
+    options = {name: getattr(args, name) for name in names}
     reports = [evaluate(model, dataset, args.protocol, **options) for model in make(dataset)]
     report = over_training_seeds(reports) if len(reports) > 1 else reports[0]
     report.learner = learner
@@ -270,7 +282,7 @@ def _command(args: argparse.Namespace, words: Sequence[str]) -> str:
     options = {name: getattr(args, name) for name in _REPEATED_OPTIONS}
     if options["trials"] == 1:
         del options["trials"]
-    return command_line(*words, *_option_words(options))
+    return command_line(*words, *_option_words(options), *([] if args.probe else ["--no-probe"]))
 
 
 def _option_words(options: Mapping[str, object]) -> list[str]:
@@ -375,6 +387,12 @@ def _leaderboard_arguments(parser: argparse.ArgumentParser) -> None:
         "--html", type=path_argument, metavar="DIR", help="also write DIR/index.html"
     )
     parser.add_argument(
+        "--archive",
+        type=path_argument,
+        metavar="FILE",
+        help="an archive; missing episode files of entries made on it are written beside them",
+    )
+    parser.add_argument(
         "--check",
         action="store_true",
         help="write nothing; fail if the files on disk are out of date",
@@ -383,17 +401,24 @@ def _leaderboard_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _leaderboard(args: argparse.Namespace) -> None:
-    from metaevents.benchmark.leaderboard import tables
+    from metaevents.benchmark.leaderboard import tables, write_missing_episodes
     from metaevents.benchmark.render_html import render_html
     from metaevents.benchmark.render_markdown import render_markdown
     from metaevents.benchmark.validation import admit
     from metaevents.generated_files import check_generated, write_generated
 
     folder = args.entries or _default_entries()
-    leaderboard = tables(admit(folder))
-    files = {args.markdown or folder.parent / "LEADERBOARD.md": render_markdown(leaderboard)}
+    entries = admit(folder)
+    written = []
+    if args.archive:
+        if args.check:
+            raise UsageError("--check writes nothing; give --archive without it first")
+        written = write_missing_episodes(entries, args.archive)
+    leaderboard = tables(entries)
+    document = args.markdown or folder.parent / "LEADERBOARD.md"
+    files = {document: render_markdown(leaderboard, document.parent)}
     if args.html:
-        files[args.html / "index.html"] = render_html(leaderboard)
+        files[args.html / "index.html"] = render_html(leaderboard, args.html)
     if args.check:
         options = {name: getattr(args, name) for name in ("entries", "markdown", "html")}
         command = command_line("metaevents", "leaderboard", *_option_words(options))
@@ -403,12 +428,12 @@ def _leaderboard(args: argparse.Namespace) -> None:
     if args.json:
         print_json(
             {
-                "files": [str(path) for path in files],
+                "files": [str(path) for path in [*written, *files]],
                 "tables": [_table_facts(table) for table in leaderboard],
             }
         )
         return
-    for path in files:
+    for path in [*written, *files]:
         print(f"{path}: {'up to date' if args.check else 'written'}")
 
 
@@ -431,7 +456,9 @@ def _table_facts(table: Table) -> dict[str, Any]:
             "method": row.entry.name,
             "accuracy": row.entry.accuracy,
             "ci95": row.entry.report["ci95"],
-            "bootstrap95": row.entry.report["bootstrap95"],
+            "episode_ci95": row.entry.report["episode_ci95"],
+            "unshared_accuracy": row.entry.report["unshared_accuracy"],
+            "unshared_queries": row.entry.report["unshared_queries"],
             "setting": row.entry.setting,
             "verified": row.entry.verified is not None,
             **vars(row.standings["all"]),

@@ -17,16 +17,18 @@ from metaevents.cli.base import (
     path_argument,
     print_json,
     print_lines,
+    text_path_argument,
     whole_number,
 )
 from metaevents.errors import UsageError
 
 if TYPE_CHECKING:
+    from metaevents.archive.reader import Archive
     from metaevents.specs import DatasetSpec
 
 # Repeated here so that `--help` reads no package file; a test compares them with the package files.
-_DATASETS = ("double-nmnist", "double-asl-dvs")
-_RECORDINGS = ("nmnist", "asl-dvs")
+_DATASETS = ("double-nmnist", "double-asl-dvs", "n-omniglot")
+_RECORDINGS = ("nmnist", "asl-dvs", "n-omniglot")
 _SPLITS = ("train", "val", "test")
 
 
@@ -119,7 +121,16 @@ def _spec_of_recordings(name: str) -> DatasetSpec:
 
 
 def _build_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", choices=_DATASETS, help="which dataset")
+    parser.add_argument(
+        "dataset", choices=_DATASETS, nargs="?", help="which built-in dataset, unless --rules"
+    )
+    parser.add_argument(
+        "--rules",
+        type=text_path_argument,
+        metavar="FILE",
+        help="rules of a dataset of your own: a JSON file, or n-caltech101 or cifar10-dvs; "
+        "--source names its recordings",
+    )
     parser.add_argument(
         "--root", type=path_argument, required=True, metavar="DIR", help="folder for the archive"
     )
@@ -127,7 +138,8 @@ def _build_arguments(parser: argparse.ArgumentParser) -> None:
         "--source",
         type=path_argument,
         metavar="DIR",
-        help="folder of the recordings (default: nmnist or asl-dvs in the folder of --root)",
+        help="folder of the recordings (default: nmnist, asl-dvs or n-omniglot in the folder of "
+        "--root)",
     )
     parser.add_argument(
         "--simulated",
@@ -146,33 +158,91 @@ def _build_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _build(args: argparse.Namespace) -> None:
-    import time
-
-    from metaevents.archive.reader import Archive
-    from metaevents.building import build_archive, open_source
-    from metaevents.distributed import available_processors
-    from metaevents.files import require_lockable, require_writable
-    from metaevents.simulation.writers import simulate_recordings
-
+    if (args.dataset is None) == (args.rules is None):
+        given = "are both" if args.dataset else "are not"
+        raise UsageError(
+            f"a dataset and --rules {given} given; give one of {', '.join(_DATASETS)}, or --rules "
+            "FILE"
+        )
     if args.simulated and args.source:
         raise UsageError("--simulated and --source are both given; give one of them")
+    if args.rules is None:
+        _build_dataset(args)
+    else:
+        _build_custom(args)
+
+
+def _build_dataset(args: argparse.Namespace) -> None:
+    """Build the archive of a built-in dataset."""
+    import time
+
+    from metaevents.building import build_archive, open_source
+    from metaevents.distributed import available_processors
+    from metaevents.simulation.writers import simulate_recordings
+
     path = args.root / f"{args.dataset}.h5"
-    if path.exists() and not args.force:
-        raise UsageError(f"{path} exists and was not changed; pass --force to replace it")
+    _require_new(path, args.force)
     jobs = args.jobs or available_processors()
     source = None if args.simulated else open_source(args.dataset, _recordings_folder(args))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    require_writable(path)  # checked before the work, which takes long
-    require_lockable(path)
+    _require_place(path)
     source = source or open_source(
         args.dataset, simulate_recordings(args.dataset, args.root, jobs=jobs)
     )
     start = time.perf_counter()
     build_archive(args.dataset, path, source, jobs=jobs, force=args.force)
-    archive, seconds = Archive(path), time.perf_counter() - start
-    if args.json:
-        from metaevents.archive_info import archive_info
+    _print_build(args, path, time.perf_counter() - start)
 
+
+def _build_custom(args: argparse.Namespace) -> None:
+    """Build the archive of a dataset of the user's own."""
+    import time
+
+    from metaevents.composition import build_custom
+    from metaevents.custom_rules import read_rules
+    from metaevents.distributed import available_processors
+    from metaevents.sources.kinds import open_recordings
+
+    rules = read_rules(args.rules)
+    if args.simulated:
+        raise UsageError(
+            "--simulated is for built-in datasets; simulate with `metaevents build DATASET "
+            "--simulated`, and give the folder of the recordings with --source"
+        )
+    if args.source is None:
+        raise UsageError("--rules needs the folder of the recordings; give it with --source DIR")
+    path = args.root / f"{rules.name}.h5"
+    _require_new(path, args.force)
+    source = open_recordings(rules, args.source)
+    rules.dataset_rules(source.labels, source.sensor_size)  # raises before a folder is made
+    _require_place(path)
+    start = time.perf_counter()
+    jobs = args.jobs or available_processors()
+    build_custom(rules, path, source, jobs=jobs, force=args.force)
+    _print_build(args, path, time.perf_counter() - start)
+
+
+def _require_new(path: Path, force: bool) -> None:
+    """Check that an archive does not exist, or may be replaced."""
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists and was not changed; pass --force to replace it")
+
+
+def _require_place(path: Path) -> None:
+    """Make the folder of an archive and check that it takes files, before the long work."""
+    from metaevents.files import require_lockable, require_writable
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    require_writable(path)
+    require_lockable(path)
+
+
+def _print_build(args: argparse.Namespace, path: Path, seconds: float) -> None:
+    """Print what was built."""
+    from metaevents.archive.reader import Archive
+    from metaevents.archive_info import archive_info
+
+    archive = Archive(path)
+    if args.json:
         print_json({"archive": str(path), "seconds": seconds, **archive_info(archive)})
         return
     print(
@@ -181,6 +251,9 @@ def _build(args: argparse.Namespace) -> None:
         f"fingerprint {archive.fingerprint}"
     )
     print_lines(_repair_line(kind, count) for kind, count in archive.repairs.items())
+    if args.rules is not None:
+        print_lines(_composition_lines(archive_info(archive)))
+        print_lines(_protocol_lines(archive))
 
 
 def _recordings_folder(args: argparse.Namespace) -> Path:
@@ -212,11 +285,13 @@ def _info(args: argparse.Namespace) -> None:
     from metaevents.archive.reader import Archive
     from metaevents.archive_info import archive_info
 
-    info = archive_info(Archive(args.archive))
+    archive = Archive(args.archive)
+    info = archive_info(archive)
     if args.json:
         print_json(info)
     else:
         print_lines(_info_lines(args.archive, info))
+        print_lines(_protocol_lines(archive))
 
 
 def _info_lines(path: Path, info: dict[str, Any]) -> Iterable[str]:
@@ -225,7 +300,9 @@ def _info_lines(path: Path, info: dict[str, Any]) -> Iterable[str]:
 
     width, height = info["sensor_size"]
     note = "  (SIMULATED: no real recordings)" if info["simulated"] else ""
-    yield f"{path}: {info['dataset']}, protocol version {info['protocol_version']}{note}"
+    version = info["protocol_version"]
+    rules = f"protocol version {version}" if version else "rules of its own"
+    yield f"{path}: {info['dataset']}, {rules}{note}"
     rows = {
         "source": info["source"],
         "recordings": f"{info['recordings']:,} of {len(info['labels'])} labels, "
@@ -245,9 +322,11 @@ def _info_lines(path: Path, info: dict[str, Any]) -> Iterable[str]:
     yield "  recordings per label:"
     for partition, per_label in info["recordings_per_label"].items():
         counts = per_label.values()
-        yield f"    {partition:<6} {sum(counts):>7,}   {min(counts):,} to {max(counts):,}"
+        least, most = min(counts, default=0), max(counts, default=0)
+        yield f"    {partition:<6} {sum(counts):>7,}   {least:,} to {most:,}"
     for kind, count in info["repairs"].items():
         yield f"  {_repair_line(kind, count)}"
+    yield from _composition_lines(info)
     for row in info["episodes"]:
         if not row["fits"]:
             yield (
@@ -258,6 +337,41 @@ def _info_lines(path: Path, info: dict[str, Any]) -> Iterable[str]:
     yield f"  side files in {cache.cache_root()}:{'' if side_files else ' none'}"
     for file in side_files:
         yield f"    {file['bytes']:,} bytes  {file['path']}"
+
+
+def _composition_lines(info: dict[str, Any]) -> Iterable[str]:
+    """The dataset of an archive as lines of text."""
+    facts = info["composition"]
+    if facts is None:
+        yield f"  the archive keeps no rules of {info['dataset']}"
+        return
+    arity = facts["arity"]
+    yield (
+        f"  samples: {arity} recording{'' if arity == 1 else 's side by side'}, frames "
+        f"{tuple(facts['frame_shape'])}; partition {facts['partition']}"
+    )
+    for name, counts in facts["classes"].items():
+        listed = ", ".join(f"{split} {count:,}" for split, count in counts.items())
+        shared = facts["trained_test_classes"][name]
+        note = f"; {shared:,} classes both train and test" if shared else ""
+        yield f"  classes ({name}): {listed}{note}"
+
+
+def _protocol_lines(archive: Archive) -> Iterable[str]:
+    """Whether the protocol of a dataset of the user's own fits, as a line of text."""
+    from metaevents.benchmark.protocols import bind, fit_problem
+    from metaevents.building import dataset_rules
+    from metaevents.datasets import ComposedDataset
+
+    rules = dataset_rules(archive)
+    if rules is None or rules.version is not None:
+        return
+    if "test" not in rules.splits["published"]:
+        yield f"  protocol {rules.protocol}: there is no test split"
+        return
+    dataset = ComposedDataset(archive, rules, "test")
+    problem = fit_problem(dataset, bind(rules.protocol, dataset))
+    yield f"  protocol {rules.protocol}: {f'does not fit: {problem}' if problem else 'fits'}"
 
 
 def _verify(args: argparse.Namespace) -> None:

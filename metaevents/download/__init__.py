@@ -1,8 +1,8 @@
 """Download, verify and unpack recordings, or use files that the user has.
 
 `fetch_recordings` makes a folder of the official layout from what a dataset's package file says,
-through `fetch_nmnist` or `fetch_asl_dvs`. Below these, `download` brings one file, `adopt` takes a
-file that the user has, and `unpack` opens a zip.
+through `fetch_nmnist`, `fetch_asl_dvs` or `fetch_n_omniglot`. Below these, `download` brings one
+file, `adopt` takes a file that the user has, and `unpack` opens a zip.
 
 A file or folder under its final name is always complete: one process at a time makes it under
 another name and renames it at the end. A call that was interrupted is continued by the next one.
@@ -19,6 +19,7 @@ from typing import Any
 
 from metaevents.download.asl_dvs import fetch_asl_dvs
 from metaevents.download.http import RemoteFile, RetryPolicy, adopt, download, verify_checksum
+from metaevents.download.n_omniglot import fetch_n_omniglot
 from metaevents.download.nmnist import fetch_nmnist
 from metaevents.download.zips import unpack
 from metaevents.files import PathLike
@@ -29,6 +30,7 @@ __all__ = [
     "adopt",
     "download",
     "fetch_asl_dvs",
+    "fetch_n_omniglot",
     "fetch_nmnist",
     "fetch_recordings",
     "unpack",
@@ -50,7 +52,7 @@ def fetch_recordings(
     Args:
         recordings: `DatasetSpec.recordings`.
         root: Folder in which the folder of recordings is made.
-        given: Files and folders that the user has; see `fetch_nmnist` and `fetch_asl_dvs`.
+        given: Files and folders that the user has; see the function of the dataset.
         mirrors: URLs tried before the official ones; see `download`.
         retry: Retry and timeout policy per URL.
         progress: True or False for progress bars or none; None shows them on a terminal only.
@@ -81,4 +83,12 @@ def fetch_recordings(
         RemoteFile(file["name"], (file["url"],), file["checksum"], file.get("size"))
         for file in recordings["files"]
     ]
+    if "figshare" in recordings:
+        return fetch_n_omniglot(
+            root,
+            files,
+            record=recordings["figshare"]["record"],
+            expected=recordings["figshare"]["characters"],
+            **options,
+        )
     return fetch_nmnist(root, files, expected=recordings["counts"], **options)

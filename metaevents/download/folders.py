@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from metaevents.errors import MissingError, printable
+from metaevents.errors import MissingError, UsageError, printable
 from metaevents.files import PathLike, user_path, visible_entries
 
 logger = logging.getLogger(__name__)
@@ -19,12 +19,14 @@ def existing_paths(given: Sequence[PathLike]) -> list[Path]:
 
     Raises:
         MissingError: One of them does not exist.
-        UsageError: One of them cannot be used as a path.
+        UsageError: One of them cannot be used as a path, or is a pipe or a device.
     """
     paths = [user_path(path) for path in given]
     for path in paths:
         if not path.exists():
             raise MissingError(f"no file or folder {path}; give a path that exists")
+        if not path.is_file() and not path.is_dir():
+            raise UsageError(f"{path} is a pipe or a device; give a file or a folder")
     return paths
 
 

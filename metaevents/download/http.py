@@ -60,7 +60,8 @@ _TEMPORARY = (408, 425, 429)  # client errors (4xx) to retry; all server errors 
 
 _MIN_ADVANCE = 1 << 20  # bytes; an attempt that gets this much further resets the failure count
 
-_MAX_SIZE = 16 << 30  # bytes of a file whose size is not published; the largest has 5.8 GB
+MAX_SIZE = 16 << 30
+"""Largest number of bytes of a file whose size is not published; the largest has 5.8 GB."""
 
 _SPACE_STEP = 64 << 20  # bytes after which the disk is looked at again if no length is announced
 
@@ -245,6 +246,45 @@ def adopt(
     return path
 
 
+def read_url(url: str, *, limit: int, retry: RetryPolicy = RetryPolicy()) -> bytes:
+    """Return what a URL gives, for texts that are small enough for memory.
+
+    Args:
+        url: An http or https URL.
+        limit: Bytes; a longer answer is refused.
+        retry: Retry and timeout policy.
+
+    Raises:
+        FetchError: The URL gave no answer, or one that is longer than the limit.
+    """
+    from metaevents.download.session import make_session
+
+    failures = 0
+    while True:
+        try:
+            with make_session() as session, _request(session, url, {}, retry) as response:
+                _check_status(response)
+                content = bytearray()
+                for piece in _read_pieces(response, retry):
+                    content += piece
+                    if len(content) > limit:
+                        raise PermanentError(f"the answer has more than {limit:,} bytes")
+                length = _content_length(response)
+                if length is not None and len(content) < length:
+                    raise TemporaryError(f"the answer stopped after {len(content):,} bytes")
+                return bytes(content)
+        except PermanentError as error:
+            raise FetchError(f"cannot read {url} ({error}); try again later") from error
+        except TemporaryError as error:
+            failures += 1
+            if failures > retry.retries:
+                raise FetchError(f"cannot read {url} ({error}); try again later") from error
+            wait = (
+                retry.backoff * 2.0 ** min(failures - 1, 60) if error.wait is None else error.wait
+            )
+            sleep(min(wait, retry.max_wait))
+
+
 def verify_checksum(path: PathLike, checksum: str, *, progress: bool | None = None) -> bool:
     """Return whether a file has a checksum.
 
@@ -385,12 +425,13 @@ def _transfer(
             progress_bar(file.name, length, "B", progress, unit_scale=True, initial=start) as bar,
         ):
             part.save_state(state)
-            looked_at = out.tell()
+            size = looked_at = out.tell()
+            most = MAX_SIZE if length is None else length
             for piece in chain((first,), pieces):
                 out.write(piece)
                 bar.update(len(piece))
-                size = out.tell()
-                if size > (_MAX_SIZE if length is None else length):
+                size += len(piece)
+                if size > most:
                     break
                 if length is None and size >= looked_at + _SPACE_STEP:
                     out.flush()
@@ -398,9 +439,9 @@ def _transfer(
                     _require_space(part, file, length)
     if length is not None and part.size < length:
         raise TemporaryError(f"the transfer stopped after {part.size:,} of {length:,} bytes")
-    if part.size > (_MAX_SIZE if length is None else length):
+    if part.size > (MAX_SIZE if length is None else length):
         part.discard()
-        expected = f"limit of {_MAX_SIZE:,}" if length is None else f"expected {length:,}"
+        expected = f"limit of {MAX_SIZE:,}" if length is None else f"expected {length:,}"
         raise PermanentError(f"the server sends more than the {expected} bytes")
     return not start
 
@@ -433,9 +474,9 @@ def _check_length(response: requests.Response, file: RemoteFile, length: int | N
         PermanentError: The length is beyond the limit; or there is none, and the response is not
             in chunks, and no checksum is published.
     """
-    if length is not None and length > _MAX_SIZE and file.size is None:
+    if length is not None and length > MAX_SIZE and file.size is None:
         raise PermanentError(
-            f"the server announces {length:,} bytes, more than the limit of {_MAX_SIZE:,}"
+            f"the server announces {length:,} bytes, more than the limit of {MAX_SIZE:,}"
         )
     chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
     if length is None and not chunked and file.checksum is None:
@@ -824,6 +865,8 @@ def _find_defect(path: Path, file: RemoteFile, progress: bool | None = None) -> 
     size = path.stat().st_size
     if file.size not in (None, size):
         return f"has {size:,} bytes, expected {file.size:,}{page}"
+    if file.size is None and size > MAX_SIZE:  # such as a sparse file, which would take hours
+        return f"has {size:,} bytes, more than the limit of {MAX_SIZE:,}"
     if file.checksum is not None:
         algorithm, expected = parse_checksum(file.checksum)
         actual = hex_digest(path, algorithm, progress)

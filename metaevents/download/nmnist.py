@@ -17,6 +17,7 @@ from metaevents.download.folders import (
     warn_of_counts,
 )
 from metaevents.download.http import (
+    MAX_SIZE,
     RemoteFile,
     RetryPolicy,
     adopt,
@@ -169,6 +170,8 @@ def _recognize(
             candidates = [path / entry.name for entry in entries if _is_zip(entry.name)]
         recognized = {}
         for candidate in candidates:
+            if candidate.stat().st_size > MAX_SIZE:
+                continue
             for algorithm in algorithms:
                 checksum = algorithm, hex_digest(candidate, algorithm, progress)
                 if checksum in by_checksum:

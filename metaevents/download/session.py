@@ -11,8 +11,9 @@ The module imports `requests` at its top, so it is imported when a download star
 from __future__ import annotations
 
 import http.client
+import io
 from time import monotonic
-from typing import Any, BinaryIO
+from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -23,6 +24,7 @@ from urllib3.util.response import assert_header_parsing
 
 _MAX_TEXT = 1 << 18  # bytes of status lines, headers, lengths of chunks and trailers in a row
 _SECONDS = 60.0  # for them, if the socket has no timeout
+_BUFFER = 1 << 16  # bytes that are read from a socket at a time; small chunks then cost less
 
 
 def make_session() -> requests.Session:
@@ -50,45 +52,78 @@ class _Session(requests.Session):
         return None
 
 
+class _Waits(io.RawIOBase):
+    """The bytes of a socket; while `end` is set, no wait for the server begins after that time.
+
+    Args:
+        raw: The file below what a socket's `makefile("rb")` gives.
+    """
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self.end: float | None = None
+
+    def readable(self) -> bool:
+        """Bytes can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Read what has arrived, or wait for the server."""
+        if self.end is not None and monotonic() > self.end:
+            raise TimeoutError("the headers take too long")
+        size: int | None = self._raw.readinto(buffer)
+        return size
+
+    def fileno(self) -> int:
+        """Number of the socket."""
+        number: int = self._raw.fileno()
+        return number
+
+    def close(self) -> None:
+        """Close the socket's file."""
+        self._raw.close()
+        super().close()
+
+
 class _TextLimit:
     """The bytes of a response, with a limit on the lines that are read between pieces of its body.
 
     Args:
-        file: What a socket's `makefile("rb")` gives.
+        file: What a socket's `makefile("rb")` gives; it is of no use afterwards.
         seconds: How long the lines in a row may take.
     """
 
-    def __init__(self, file: BinaryIO, seconds: float) -> None:
-        self._file: Any = file
+    def __init__(self, file: io.BufferedReader, seconds: float) -> None:
+        self._waits = _Waits(file.detach())
+        self._file = io.BufferedReader(self._waits, _BUFFER)
         self._seconds = seconds
-        self._restart()
-
-    def _restart(self) -> None:
-        """Start to count."""
-        self._bytes, self._since = 0, monotonic()
+        self._bytes = 0  # of the lines in a row
+        self._end: float | None = None  # when they must have come; None before the first of them
+        # Bound here, since a body in chunks is read by three calls per chunk.
+        self.read, self._read1, self._readline = (
+            self._file.read,
+            self._file.read1,
+            self._file.readline,
+        )
 
     def readline(self, limit: int = -1) -> bytes:
-        """Read a line of at most `limit` bytes; every wait for the server is checked."""
-        line = bytearray()
-        while not line.endswith(b"\n") and (limit < 0 or len(line) < limit):
-            if monotonic() - self._since > self._seconds:
-                raise TimeoutError(f"the headers take more than {self._seconds:g} s")
-            if self._bytes > _MAX_TEXT:
-                raise http.client.HTTPException("the server sends headers without end")
-            waiting = self._file.peek(1)
-            if not waiting:
-                break
-            size = waiting.find(b"\n") + 1 or len(waiting)
-            if limit >= 0:
-                size = min(size, limit - len(line))
-            line += self._file.read(size)
-            self._bytes += size
-        return bytes(line)
+        """Read a line of at most `limit` bytes."""
+        if self._bytes > _MAX_TEXT:
+            raise http.client.HTTPException("the server sends headers without end")
+        if self._end is None:
+            self._end = monotonic() + self._seconds
+        self._waits.end = self._end
+        try:
+            line = self._readline(limit)
+        finally:
+            self._waits.end = None
+        self._bytes += len(line)
+        return line
 
     def read1(self, size: int = -1) -> bytes:
         """Read a piece of the body."""
-        piece: bytes = self._file.read1(size)
-        self._restart()
+        piece = self._read1(size)
+        self._bytes, self._end = 0, None
         return piece
 
     def __getattr__(self, name: str) -> Any:

@@ -1,5 +1,8 @@
 """Writers of simulated recordings in the official forms of N-MNIST and ASL-DVS.
 
+`simulate_recordings` writes enough recordings for any built-in dataset; N-Omniglot has its own
+module.
+
 The sources `NMNIST` and `ASLDVS` read the files like real ones. A mark in the folder says that the
 recordings are simulated. `metaevents.simulation.digits` and `metaevents.simulation.hands` simulate
 the events; this module chooses what is simulated, encodes the events and writes the files.
@@ -19,11 +22,16 @@ import numpy.typing as npt
 from metaevents.arguments import whole_number
 from metaevents.errors import UsageError
 from metaevents.events import Events
-from metaevents.files import PathLike, is_litter, progress_bar, user_path, write_atomic
+from metaevents.files import PathLike, user_path
 from metaevents.rng import WordStream
 from metaevents.simulation.digits import digit_recordings, handwriting
 from metaevents.simulation.hands import HAND_SIZE, HANDSHAPES, SUBJECTS, hand_recording
-from metaevents.sources.base import SIMULATED_MARK
+from metaevents.simulation.n_omniglot import write_n_omniglot
+from metaevents.simulation.recording_files import (
+    claim_folder,
+    write_parts,
+    write_recording,
+)
 
 _BATCH = 16
 """Number of N-MNIST recordings that are simulated together."""
@@ -58,14 +66,14 @@ def simulate_recordings(
     """Write enough simulated recordings for the archive of a built-in dataset.
 
     Args:
-        dataset: "double-nmnist" or "double-asl-dvs".
+        dataset: "double-nmnist", "double-asl-dvs" or "n-omniglot".
         root: The parent of the folder of recordings; made if it does not exist.
         seed: See `write_nmnist`.
         progress: See `write_nmnist`.
         jobs: See `write_nmnist`.
 
     Returns:
-        The folder of recordings, "simulated-nmnist" or "simulated-asl-dvs" in `root`.
+        The folder of recordings in `root`, such as "simulated-nmnist".
 
     Raises:
         UsageError: The dataset has another name, or for the reasons of `write_nmnist`.
@@ -73,6 +81,7 @@ def simulate_recordings(
     writers: dict[str, tuple[str, Callable[..., Path]]] = {
         "double-nmnist": ("simulated-nmnist", write_nmnist),
         "double-asl-dvs": ("simulated-asl-dvs", write_asl_dvs),
+        "n-omniglot": ("simulated-n-omniglot", write_n_omniglot),
     }
     if not isinstance(dataset, str) or dataset not in writers:
         raise UsageError(
@@ -123,11 +132,11 @@ def write_nmnist(
         )
     seed, jobs = whole_number("seed", seed), whole_number("jobs", jobs, least=1)
     form = f"N-MNIST (train={train}, test={test}, seed={seed})"
-    root = _claim(folder, "*/*/*.bin", form)
+    root = claim_folder(folder, "*/*/*.bin", form)
     files = _plan_digits(seed, {"Train": train, "Test": test})
     batches = _with_images(files, _shuffled_images(seed))
     write = partial(_write_digits, root, seed)
-    _run(write, batches, len(files), progress, jobs, "simulated N-MNIST")
+    write_parts(write, batches, len(files), progress, jobs, "simulated N-MNIST")
     return root
 
 
@@ -170,10 +179,10 @@ def write_asl_dvs(
         raise UsageError(f"letters={letters!r}; give some of {''.join(HANDSHAPES)}, each once")
     seed, jobs = whole_number("seed", seed), whole_number("jobs", jobs, least=1)
     form = f"ASL-DVS (files={files}, letters={letters}, seed={seed})"
-    root = _claim(folder, "*/*.mat", form)
+    root = claim_folder(folder, "*/*.mat", form)
     planned = _plan_hands(letters, files)
     write = partial(_write_hand, root, seed)
-    _run(write, planned, len(planned), progress, jobs, "simulated ASL-DVS")
+    write_parts(write, planned, len(planned), progress, jobs, "simulated ASL-DVS")
     return root
 
 
@@ -251,7 +260,7 @@ def _write_digits(
     names = [(file.folder, file.digit, file.position) for file in files]
     for file, events in zip(files, digit_recordings(images, seed, names), strict=True):
         path = root / file.folder / str(file.digit) / f"{file.number:05d}.bin"
-        _write(path, _nmnist_bytes(events))
+        write_recording(path, _nmnist_bytes(events))
     return len(files)
 
 
@@ -259,7 +268,7 @@ def _write_hand(root: Path, seed: int, file: _HandFile) -> int:
     """Simulate and write one ASL-DVS file; returns 1, the number of recordings written."""
     events = hand_recording(seed, file.letter, file.subject, file.piece)
     path = root / file.letter / f"{file.letter}_{file.number:04d}.mat"
-    _write(path, _asl_dvs_bytes(events))
+    write_recording(path, _asl_dvs_bytes(events))
     return 1
 
 
@@ -298,86 +307,3 @@ def _asl_dvs_bytes(events: Events) -> bytes:
         b"MATLAB 5.0 MAT-file, simulated recording in the form of ASL-DVS, written by metaevents"
     )
     return header.ljust(116) + content[116:]
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file, and its folder if needed, atomically but without waiting for the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, content, sync=False)
-
-
-def _claim(folder: PathLike, pattern: str, form: str) -> Path:
-    """Make the folder if needed and mark its recordings as simulated.
-
-    Args:
-        folder: The folder of recordings.
-        pattern: Glob pattern of the recordings.
-        form: What is simulated, with its arguments; a part of the mark.
-
-    Returns:
-        The folder, with `~` expanded.
-
-    Raises:
-        UsageError: `folder` is a file, or it holds other recordings.
-    """
-    root = user_path(folder)
-    if root.exists() and not root.is_dir():
-        raise UsageError(f"{root} is a file; give a folder for the simulated recordings")
-    mark = root / SIMULATED_MARK
-    text = (
-        f"Simulated by metaevents: no real recordings, but files in the form of {form}.\n".encode()
-    )
-    if mark.exists() and mark.read_bytes() != text:
-        raise UsageError(
-            f"{root} holds other simulated recordings than {form}; remove it or give another folder"
-        )
-    if not mark.exists() and any(not is_litter(path.name) for path in root.glob(pattern)):
-        raise UsageError(
-            f"{root} holds recordings that were not simulated by metaevents; give another folder"
-        )
-    _write(mark, text)
-    return root
-
-
-def _run(
-    write: Callable[[Any], int],
-    parts: Sequence[Any],
-    total: int,
-    progress: bool | None,
-    jobs: int,
-    title: str,
-) -> None:
-    """Call `write` for every part, in several processes if asked for.
-
-    Args:
-        write: Writes the recordings of a part and returns their number; can be pickled.
-        parts: Arguments of `write`.
-        total: Number of recordings in all.
-        progress: Whether to show a progress bar; None shows it on a terminal only.
-        jobs: Number of processes.
-        title: Text of the progress bar.
-
-    Raises:
-        UsageError: A process ended without an answer.
-    """
-    with progress_bar(title, total, "rec", progress) as bar:
-        if jobs == 1:
-            for part in parts:
-                bar.update(write(part))
-            return
-        from concurrent.futures import ProcessPoolExecutor
-        from concurrent.futures.process import BrokenProcessPool
-        from multiprocessing import get_context
-
-        # Processes are spawned, because a fork of a process with threads (torch has some) can hang.
-        try:
-            with ProcessPoolExecutor(
-                min(jobs, len(parts)), mp_context=get_context("spawn")
-            ) as pool:
-                for written in pool.map(write, parts):
-                    bar.update(written)
-        except (BrokenProcessPool, BrokenPipeError) as error:
-            raise UsageError(
-                f"one of {jobs} simulating processes ended early: memory ran out, or the program "
-                'does not start under `if __name__ == "__main__":`; give jobs=1'
-            ) from error

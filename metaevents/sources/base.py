@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 
 from metaevents.errors import MetaeventsError, MissingError, RecordingError, printable
 from metaevents.events import Events, sort_by_time
@@ -25,6 +26,12 @@ SIMULATED = "simulated"
 
 SIMULATED_MARK = "SIMULATED.md"
 """A file in a folder of recordings: it says that the recordings are simulated."""
+
+MANY_EVENTS = 1_000
+"""A recording of fewer events may be a burst."""
+
+MAX_RATE = 1_000
+"""Events per pixel and second that no recording has; those of real scenes have some tens."""
 
 _MAX_DIGITS = 9  # of a recording's number, which archives store in 32 bits
 
@@ -161,6 +168,43 @@ def require_microseconds(events: Events, window_us: int, recording: str) -> None
             f"recording {recording} spans {span:,} microseconds, of which the window of "
             f"{window_us:,} holds less than 1 %; give times in microseconds, not nanoseconds, or "
             "a longer window"
+        )
+
+
+def require_plausible_spans(
+    source: str,
+    counts: npt.NDArray[np.int64],
+    spans: npt.NDArray[np.int64],
+    window_us: int,
+    sensor_size: tuple[int, int],
+) -> None:
+    """Check that the recordings of a source are not in milliseconds or seconds.
+
+    Whole milliseconds cannot be told from microseconds by one recording's times. They are refused
+    if the typical recording has many events, spans less than 1 % of the window, and has more events
+    per pixel and second than any sensor gives.
+
+    Args:
+        source: Name of the source, for the error message.
+        counts: Number of events of each recording, [n].
+        spans: Microseconds from its first event to its last, [n].
+        window_us: Length of the window in microseconds.
+        sensor_size: (width, height) in pixels.
+
+    Raises:
+        RecordingError: The times are in another unit.
+    """
+    if not len(counts):
+        return
+    width, height = sensor_size
+    count, span = float(np.median(counts)), float(np.median(spans))
+    rates = counts * 1e6 / (width * height * (spans + 1.0))
+    if count >= MANY_EVENTS and 100 * span < window_us and np.median(rates) > MAX_RATE:
+        raise RecordingError(
+            f"the recordings of {source} have {count:,.0f} events in {span:,.0f} microseconds "
+            f"(medians), more than {MAX_RATE:,} per pixel and second, and less than 1 % of the "
+            f"window of {window_us:,}; give times in microseconds, so multiply milliseconds by "
+            "1,000 or seconds by 1,000,000"
         )
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from typing import Any
 
 import numpy as np
 
 from metaevents.arguments import whole_number
 from metaevents.errors import MetaeventsError, UsageError, printable
-from metaevents.events import EVENT_DTYPE, Events, as_events
-from metaevents.sources.base import RecordingRef, repair_events
+from metaevents.events import EVENT_DTYPE, Events, as_events, has_rows
+from metaevents.files import progress_bar
+from metaevents.sources.base import MANY_EVENTS, MAX_RATE, RecordingRef, repair_events
 
 logger = logging.getLogger(__name__)
 
-_MANY_EVENTS = 1_000  # a recording of fewer events may be a burst
-_MAX_RATE = 1_000  # events per pixel and second; recordings of real scenes have some tens
+_MAX_PIXELS = 4096  # per axis of a sensor whose size is taken from events; today's have 1,280
 
 
 class DatasetSource:
@@ -25,20 +25,27 @@ class DatasetSource:
 
     Args:
         dataset: `len(dataset)` is the number of recordings, `dataset[i]` is (events, label). Events
-            are a structured array with fields x, y, t (microseconds) and p or on, so the dataset
-            must not have transforms that turn events into something else.
-        sensor_size: (width, height, ...) in pixels, as tonic gives it.
+            are a structured array with fields x, y, t (microseconds) and p, or in another form that
+            `metaevents.events.as_events` takes, so the dataset must not have transforms that turn
+            events into something else.
+        sensor_size: (width, height, ...) in pixels, as tonic gives it; the height of a
+            one-dimensional sensor is 1, and its events need no field y. The default is
+            `dataset.sensor_size`. Without that, every recording is read once, and the size is the
+            smallest that holds all events, up to 4,096 x 4,096 pixels. Events at negative
+            coordinates do not count.
         labels: The component classes as short strings. A label of the dataset is one of them, or an
             index into them.
         name: Name of the source in the archive.
         targets: The label of every recording, if it is known without reading events. The default is
-            `dataset.targets`; without that, every recording is read once.
+            `dataset.targets`; without that, or if it is empty, every recording is read once.
         folder: The official partition folder of every recording, such as "Train"; "" for none. A
             function gives the folder of each index.
+        names: The name of every recording, unique in its label and folder, for its id; its index by
+            default.
 
     Raises:
         UsageError: A label is not among `labels`, labels are empty or given twice, the number of
-            targets is wrong, or the sensor's size is none.
+            targets is wrong, the sensor's size is none, or the events give none.
 
     Example:
         source = DatasetSource(
@@ -53,14 +60,17 @@ class DatasetSource:
         self,
         dataset: Any,
         *,
-        sensor_size: Sequence[int],
+        sensor_size: Sequence[int] | None = None,
         labels: Sequence[str],
         name: str,
         targets: Sequence[Any] | None = None,
         folder: str | Callable[[int], str] = "",
+        names: Sequence[str] | None = None,
     ) -> None:
         self.dataset = dataset
-        self.sensor_size = _sensor_size(sensor_size)
+        if sensor_size is None:
+            sensor_size = getattr(dataset, "sensor_size", None)
+        size = None if sensor_size is None else _sensor_size(sensor_size)
         self.labels = tuple(str(label) for label in labels)
         if not self.labels or len(set(self.labels)) < len(self.labels) or "" in self.labels:
             raise UsageError(
@@ -69,15 +79,23 @@ class DatasetSource:
         self.name = name
         self._warned = False
         if targets is None:
-            targets = getattr(dataset, "targets", None)
-        if targets is None:
-            targets = [_pair(dataset, i)[1] for i in range(len(dataset))]
+            targets = _declared_targets(dataset)
+        if targets is None or size is None:
+            read_targets, extent = _read_all(dataset, name, measure=size is None)
+            targets = read_targets if targets is None else targets
+            size = extent if size is None else size
+        self.sensor_size = size
         if len(targets) != len(dataset):
             raise UsageError(
                 f"{len(targets)} targets for {len(dataset)} recordings; give one per recording"
             )
         self._recordings = [
-            _recording_ref(i, self._label(target), folder(i) if callable(folder) else folder)
+            _recording_ref(
+                i,
+                self._label(target),
+                folder(i) if callable(folder) else folder,
+                f"{i:06d}" if names is None else names[i],
+            )
             for i, target in enumerate(targets)
         ]
 
@@ -114,10 +132,14 @@ class DatasetSource:
                 values that are no whole microseconds, pixels or polarities.
             RecordingError: As for `repair_events`.
         """
+        array = _pair(self.dataset, int(ref.location))[0]
         try:
-            events, repairs = repair_events(
-                as_events(_pair(self.dataset, int(ref.location))[0]), self.sensor_size
-            )
+            events, repairs = repair_events(as_events(array), self.sensor_size)
+            if self.sensor_size[1] > 1 and not has_rows(array):
+                raise UsageError(
+                    f"the events have no field y, and the sensor has {self.sensor_size[1]} rows; "
+                    "name the rows y, or give a sensor_size of height 1"
+                )
         except MetaeventsError as error:
             raise type(error)(f"recording {ref.id} of {self.name}: {error}") from error
         self._warn_of_rate(ref, events)
@@ -125,17 +147,17 @@ class DatasetSource:
 
     def _warn_of_rate(self, ref: RecordingRef, events: Events) -> None:
         """Warn once if events are so dense in time that it cannot be in microseconds."""
-        if self._warned or len(events) < _MANY_EVENTS:
+        if self._warned or len(events) < MANY_EVENTS:
             return
         span = int(events["t"][-1]) + 1
         width, height = self.sensor_size
-        if len(events) * 1_000_000 > _MAX_RATE * width * height * span:
+        if len(events) * 1_000_000 > MAX_RATE * width * height * span:
             self._warned = True
             logger.warning(
                 "recording %s of %s has %d events in %d us on %d x %d pixels, more than %d per "
                 "pixel and second; check that its times are in microseconds",
                 *(printable(ref.id), printable(self.name), len(events), span),
-                *(width, height, _MAX_RATE),
+                *(width, height, MAX_RATE),
             )
 
 
@@ -158,6 +180,60 @@ def _sensor_size(size: Sequence[int]) -> tuple[int, int]:
     )
 
 
+def _declared_targets(dataset: Any) -> Sequence[Any] | None:
+    """The labels that a dataset gives as `targets`; None if it has none.
+
+    Tonic's datasets have an empty list where labels come with the events alone.
+    """
+    targets = getattr(dataset, "targets", None)
+    if isinstance(targets, Sized) and not len(targets):
+        return None
+    return targets
+
+
+def _read_all(dataset: Any, name: str, measure: bool) -> tuple[list[Any], tuple[int, int]]:
+    """Read every recording once.
+
+    Args:
+        dataset: The dataset.
+        name: Its name, for messages.
+        measure: Whether to take the sensor's size from the events.
+
+    Returns:
+        The labels, and the smallest (width, height) that holds all events; (0, 0) if not measured.
+
+    Raises:
+        UsageError: An element is no pair, or the events give no size.
+    """
+    targets, width, height = [], 0, 0
+    title = f"read {name} for {'the size of its sensor' if measure else 'its labels'}"
+    for index in progress_bar(title, len(dataset), "rec", None, iterable=range(len(dataset))):
+        array, target = _pair(dataset, index)
+        targets.append(target)
+        if not measure:
+            continue
+        try:
+            events = as_events(array)
+        except MetaeventsError as error:
+            raise type(error)(f"recording {index} of {name}: {error}") from error
+        if len(events):
+            width = max(width, int(events["x"].max()) + 1)
+            height = max(height, int(events["y"].max()) + 1)
+        if max(width, height) > _MAX_PIXELS:
+            raise UsageError(
+                f"recording {index} of {name} has an event beyond {_MAX_PIXELS} pixels, so its "
+                "events give no sensor_size; give (width, height) in pixels"
+            )
+    if measure and not (width and height):
+        raise UsageError(
+            f"sensor_size=None, and {name} has no events to take it from; "
+            "give (width, height) in pixels"
+        )
+    if measure:
+        logger.info("sensor_size of %s, from its events: %d x %d", printable(name), width, height)
+    return targets, (width, height)
+
+
 def _pair(dataset: Any, index: int) -> tuple[Any, Any]:
     """Element `index` of a dataset, which is (events, label).
 
@@ -173,7 +249,7 @@ def _pair(dataset: Any, index: int) -> tuple[Any, Any]:
     return item[0], item[1]
 
 
-def _recording_ref(index: int, label: str, folder: str) -> RecordingRef:
+def _recording_ref(index: int, label: str, folder: str, name: str) -> RecordingRef:
     """The reference to recording `index` of a dataset; the index is its number and location."""
-    id = f"{folder}/{label}/{index:06d}" if folder else f"{label}/{index:06d}"
+    id = f"{folder}/{label}/{name}" if folder else f"{label}/{name}"
     return RecordingRef(id, label, folder, index, index)

@@ -118,6 +118,12 @@ def _byte_order(content: memoryview) -> str:
             "it is a MATLAB 7.3 file, which is HDF5; load it in MATLAB and save it again with "
             "save(..., '-v7')"
         )
+    # A file of MATLAB 5 begins with text, one of MATLAB 4 with the number of a type, 0 to 4999.
+    if 0 in header[:4]:
+        raise MatError(
+            "its header is not that of a MATLAB 5 file but perhaps of MATLAB 4; load it in MATLAB "
+            "and save it again with save(..., '-v7')"
+        )
     if len(header) < _HEADER:
         raise MatError("it is shorter than the header of a MATLAB 5 file")
     order = {b"IM": "<", b"MI": ">"}.get(header[126:])

@@ -130,14 +130,14 @@ class NMNIST:
                 f"N-MNIST: cannot read {path} ({error.strerror}); "
                 "check its permissions, or unpack or download it again"
             ) from error
-        raw = _decode(content.reshape(-1, _BYTES_PER_EVENT))
+        raw = decode_events(content.reshape(-1, _BYTES_PER_EVENT))
         events, repairs = repair_events(raw, self.sensor_size)
         if markers := len(content) // _BYTES_PER_EVENT - len(raw):
             repairs["overflow_markers"] = markers
         return events, repairs
 
 
-def _decode(rows: npt.NDArray[np.uint8]) -> Events:
+def decode_events(rows: npt.NDArray[np.uint8]) -> Events:
     """Decode events and apply the overflow markers among them.
 
     Args:

@@ -401,7 +401,7 @@ def test_a_recording_of_many_events_is_verified_in_pieces(tmp_path: Path) -> Non
     zeros = np.zeros(n, np.uint8)
     events = make_events(zeros, zeros, np.arange(n) // 100, zeros)
     source = DatasetSource([(events, "a")], sensor_size=(4, 4), labels="a", name="long")
-    compose(source, arity=1, root=tmp_path, name="long")
+    compose(source, arity=1, root=tmp_path, name="long", splits={"train": ["a"]})
     archive = Archive(tmp_path / "long.h5")
     tracemalloc.start()
     archive.verify(progress=False)

@@ -213,7 +213,11 @@ def alive(pid: int) -> bool:
 
 def test_a_source_without_recordings_or_with_one_id_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="no recordings"):
-        compose(DatasetSource([], sensor_size=(34, 34), labels="ab", name="none"), root=tmp_path)
+        compose(
+            DatasetSource([], sensor_size=(34, 34), labels="ab", name="none"),
+            root=tmp_path,
+            splits={"train": ["ab"]},
+        )
 
     class Twice(DatasetSource):
         def recordings(self) -> list[RecordingRef]:
@@ -221,13 +225,20 @@ def test_a_source_without_recordings_or_with_one_id_twice_is_refused(tmp_path: P
 
     pair: tuple[Events, str] = (random_events(0), "a")
     with pytest.raises(UsageError, match="one id to several"):
-        compose(Twice([pair], sensor_size=(34, 34), labels="ab", name="twice"), root=tmp_path)
+        compose(
+            Twice([pair], sensor_size=(34, 34), labels="ab", name="twice"),
+            root=tmp_path,
+            splits={"train": ["ab"]},
+        )
 
 
 def test_a_partition_rule_must_name_a_partition(nmnist_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="'holdout' for Test/0/00001"):
         compose(
-            NMNIST(nmnist_folder), root=tmp_path, partition=lambda ref, position, files: "holdout"
+            NMNIST(nmnist_folder),
+            root=tmp_path,
+            partition=lambda ref, position, files: "holdout",
+            splits="disjoint",
         )
     with pytest.raises(UsageError, match="jobs=0"):
         build(NMNIST(nmnist_folder), tmp_path / "a.h5", None, None, jobs=0)  # type: ignore[arg-type]
@@ -244,7 +255,7 @@ def labeled_source(labels: list[str], name: str = "many") -> DatasetSource:
 
 def test_more_than_256_labels_are_kept_apart(tmp_path: Path) -> None:
     source = labeled_source(LABELS)
-    dataset = compose(source, arity=1, root=tmp_path, name="many")
+    dataset = compose(source, arity=1, root=tmp_path, name="many", splits={"train": LABELS})
     archive = dataset.archive
     assert archive.attributes["format_version"] == 2
     assert archive.labels == tuple(LABELS)
@@ -259,7 +270,8 @@ def test_more_than_256_labels_are_kept_apart(tmp_path: Path) -> None:
 
 
 def test_up_to_256_labels_are_format_1(tmp_path: Path) -> None:
-    archive = compose(labeled_source(LABELS[:256]), arity=1, root=tmp_path, name="a").archive
+    source = labeled_source(LABELS[:256])
+    archive = compose(source, arity=1, root=tmp_path, name="a", splits="disjoint").archive
     assert archive.attributes["format_version"] == 1
     with h5py.File(archive.path) as file:
         assert file["recordings/label"].dtype == np.uint8
@@ -268,7 +280,8 @@ def test_up_to_256_labels_are_format_1(tmp_path: Path) -> None:
 
 def test_many_labels_are_format_2(tmp_path: Path) -> None:
     labels = [f"{i:05d}" for i in range(5000)]  # too many for an attribute
-    archive = compose(labeled_source(labels), arity=1, root=tmp_path, name="a").archive
+    source = labeled_source(labels)
+    archive = compose(source, arity=1, root=tmp_path, name="a", splits={"train": labels}).archive
     assert archive.labels == tuple(labels)
     archive.verify(progress=False)
 
@@ -361,7 +374,7 @@ def test_events_that_a_source_should_not_return_are_refused(tmp_path: Path, even
     pairs = [(random_events(i, 5, 4, 4), "a") for i in range(3)]
     source = Careless(pairs, sensor_size=(4, 4), labels="a", name="careless")
     with pytest.raises(RecordingError):
-        compose(source, arity=1, root=tmp_path, name="a")
+        compose(source, arity=1, root=tmp_path, name="a", splits={"train": ["a"]})
     assert left_in(tmp_path) == set()
 
 

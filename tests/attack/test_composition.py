@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.composed import busy_archive
+from support.composed import PAIRS, busy_archive, in_all_splits
 from support.recordings import random_events
 
 import metaevents as me
@@ -48,7 +48,9 @@ def test_class_names_that_collide_are_refused(
     tmp_path: Path, labels: tuple[str, ...], arity: int
 ) -> None:
     with pytest.raises(UsageError, match=r"are both named .*; rename a label"):
-        me.compose(source_of(*labels), arity=arity, root=tmp_path)
+        me.compose(
+            source_of(*labels), arity=arity, root=tmp_path, splits=in_all_splits(labels, arity)
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -67,17 +69,17 @@ def test_twin_labels_are_refused(tmp_path: Path) -> None:
     source = source_of("a", "b")
     source.labels = ("a", "b", "a")
     with pytest.raises(UsageError, match="the label 'a' is there twice"):
-        me.compose(source, root=tmp_path)
+        me.compose(source, root=tmp_path, splits=PAIRS)
 
 
 def check_names(labels: tuple[str, ...], arity: int) -> None:
     """Resolve the names of all classes, and compare with all names made and looked up."""
-    from metaevents.composition import _Names
+    from metaevents.class_splits import ClassNames
 
     by_name: dict[str, list[tuple[str, ...]]] = {}
     for components in product(labels, repeat=arity):
         by_name.setdefault(class_name(components), []).append(components)
-    names = _Names(labels, arity)
+    names = ClassNames(labels, arity)
     for name, classes in by_name.items():
         if len(classes) == 1:
             assert names.resolve(name, "train") == classes[0]
@@ -126,7 +128,7 @@ def test_named_classes_cost_what_they_are(archive: Path, nmnist_root: Path) -> N
 @pytest.mark.parametrize("arity", [23, 64, 1000, 10**6])
 def test_more_classes_than_anyone_can_use_must_be_named(archive: Path, arity: int) -> None:
     with pytest.raises(UsageError, match=r"more than 3,000,000 classes; name those of each split"):
-        me.compose(archive, arity=arity, bins=1)
+        me.compose(archive, arity=arity, bins=1, splits="disjoint")
 
 
 @pytest.mark.parametrize(
@@ -145,6 +147,9 @@ def test_more_classes_than_anyone_can_use_must_be_named(archive: Path, arity: in
         {1: ["aa"]},
         ["aa"],
         "aa",
+        None,
+        {},
+        {"train": "aa"},
         {"train": [b"aa"]},
     ],
     ids=repr,
@@ -157,7 +162,7 @@ def test_splits_of_a_wrong_form_are_refused(archive: Path, splits: Any) -> None:
 @pytest.mark.parametrize("name", ["", ".", "..", "../up", "a/b", "/tmp/x", "a\\b", ".h", "a\0", 3])
 def test_a_name_must_name_a_file(tmp_path: Path, name: Any) -> None:
     with pytest.raises(UsageError, match="cannot name a file"):
-        me.compose(source_of("a", "b"), root=tmp_path, name=name)
+        me.compose(source_of("a", "b"), root=tmp_path, name=name, splits=PAIRS)
 
 
 # --- numbers -------------------------------------------------------------------------------------
@@ -171,17 +176,17 @@ BAD = [1.0, True, float("nan"), float("inf"), "x", "2", None, [2], -1, 10**5000,
 @pytest.mark.parametrize("name", NUMBERS)
 def test_numbers_of_a_wrong_kind_are_refused(archive: Path, name: str, value: Any) -> None:
     with pytest.raises(UsageError) as caught:
-        me.compose(archive, **{name: value})
+        me.compose(archive, splits=PAIRS, **{name: value})
     assert len(str(caught.value)) < 400
 
 
 def test_numpy_numbers_give_the_same_dataset(archive: Path) -> None:
-    plain = me.compose(archive, downsample=2, bins=10, min_gap=1, crop=(4, 2))
+    plain = me.compose(archive, downsample=2, bins=10, min_gap=1, crop=(4, 2), splits=PAIRS)
     numbers: dict[str, Any] = {"arity": 2, "downsample": 2, "bins": 10, "min_gap": 1, "jobs": 1}
     for kind in (np.int64, np.uint8, np.array):
         given = {name: kind(value) for name, value in numbers.items()}
         for crop in ([kind(4), kind(2)], np.array([4, 2])):
-            dataset = me.compose(archive, crop=crop, **given)
+            dataset = me.compose(archive, crop=crop, splits=PAIRS, **given)
             assert dataset.fingerprint == plain.fingerprint
 
 
@@ -197,7 +202,7 @@ def test_crops_that_cannot_be_are_refused_at_once(tmp_path: Path, archive: Path,
     start = time.perf_counter()
     for source in (archive, source_of("a", "b")):
         with pytest.raises(UsageError, match="crop"):
-            me.compose(source, root=tmp_path, crop=crop)
+            me.compose(source, root=tmp_path, crop=crop, splits=PAIRS)
     assert time.perf_counter() - start < 2
     assert not list(tmp_path.iterdir())
 
@@ -217,7 +222,7 @@ def test_crops_that_cannot_be_are_refused_at_once(tmp_path: Path, archive: Path,
 )
 def test_sizes_beyond_what_can_be_decoded_are_refused(archive: Path, options: Any) -> None:
     with pytest.raises(UsageError):
-        me.compose(archive, **options)
+        me.compose(archive, **{"splits": PAIRS, **options})
 
 
 # --- samples -------------------------------------------------------------------------------------
@@ -225,7 +230,7 @@ def test_sizes_beyond_what_can_be_decoded_are_refused(archive: Path, options: An
 
 @pytest.mark.parametrize("value", [1.0, True, np.True_, "0", "x", None, float("nan"), [0], 5, -1])
 def test_indices_of_a_wrong_kind_are_refused(archive: Path, value: Any) -> None:
-    dataset = me.compose(archive)
+    dataset = me.compose(archive, splits=PAIRS)
     for call in (dataset.frames, dataset.events):
         for sides in ((value, 0), (0, value)):
             with pytest.raises(UsageError):
@@ -241,7 +246,7 @@ def test_indices_of_a_wrong_kind_are_refused(archive: Path, value: Any) -> None:
 
 @pytest.mark.parametrize("kind", [np.int64, np.uint8, np.array])
 def test_indices_of_numpy_are_indices(archive: Path, kind: Any) -> None:
-    dataset = me.compose(archive)
+    dataset = me.compose(archive, splits=PAIRS)
     expected = dataset.frames("ab", 1, 2)
     assert (dataset.frames(kind(1), kind(1), kind(2)) == expected).all()
     assert len(dataset.events(kind(1), kind(1), kind(2))) == 10
@@ -254,7 +259,7 @@ def test_indices_of_numpy_are_indices(archive: Path, kind: Any) -> None:
 
 @pytest.mark.parametrize("value", [1.0, True, "1", None, float("nan"), -1, 2**64])
 def test_classification_takes_whole_numbers(archive: Path, value: Any) -> None:
-    dataset = me.compose(archive)
+    dataset = me.compose(archive, splits=PAIRS)
     with pytest.raises(UsageError):
         dataset.as_classification(2, value)
     with pytest.raises(UsageError):
@@ -266,7 +271,7 @@ def test_classification_takes_whole_numbers(archive: Path, value: Any) -> None:
 
 def test_samples_of_another_arity_are_refused(archive: Path) -> None:
     # The compiled loops would write beyond the frame.
-    dataset = me.compose(archive)
+    dataset = me.compose(archive, splits=PAIRS)
     for samples in ([(0, 1, 2)], [(0,)], [(0, 1), (0, 1, 2)], [()]):
         for stack in (dataset.stack_frames, dataset.stack_sums):
             with pytest.raises(UsageError, match="has 2 recordings; give one per side"):

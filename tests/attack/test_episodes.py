@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.composed import in_all_splits
 from support.recordings import write_asl_dvs
 
 import metaevents as me
@@ -34,7 +35,7 @@ def spaced(tmp_path_factory: pytest.TempPathFactory) -> me.ComposedDataset:
     """Nine classes of 300 recordings per letter, support and query 20 file numbers apart."""
     root = tmp_path_factory.mktemp("spaced")
     source = ASLDVS(write_asl_dvs(root / "raw", files=300, letters="abc", n=3))
-    return me.compose(source, root=root, min_gap=20)
+    return me.compose(source, root=root, min_gap=20, splits=in_all_splits(source.labels))
 
 
 # --- numbers -------------------------------------------------------------------------------------

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from support.untrained import untrained_weights as weights
 
 import baselines
 import metaevents as me
 from baselines.learners import Baseline, from_weights
 from baselines.provenance import Seen
+from baselines.snn import recurrence
 from metaevents.errors import MissingError, UsageError
 
 
@@ -91,3 +93,34 @@ def test_an_unknown_baseline_lists_what_ships() -> None:
         MissingError, match=r"no weights of snn-maml \(best\) for double-asl-dvs.*it has "
     ):
         baselines.load("snn-maml", dataset="double-asl-dvs")
+
+
+def test_evaluating_computes_no_second_derivative(
+    archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snn = baselines.load("snn-maml")
+    graphs: list[bool] = []
+    modes: list[tuple[bool, torch.dtype]] = []
+    gradients, apply_params = torch.autograd.grad, snn.model.net.apply_params
+
+    def grad(*inputs: Any, **options: Any) -> Any:
+        graphs.append(options.get("create_graph", False))
+        return gradients(*inputs, **options)
+
+    def forward(params: Any, x: torch.Tensor) -> torch.Tensor:
+        modes.append((torch.is_grad_enabled(), x.dtype))
+        return apply_params(params, x)
+
+    def forbidden(*_: Any) -> Any:
+        pytest.fail("a second derivative was computed")
+
+    monkeypatch.setattr(torch.autograd, "grad", grad)
+    monkeypatch.setattr(snn.model.net, "apply_params", forward)
+    monkeypatch.setattr(recurrence, "refractory_second", forbidden)
+    test = me.load("double-nmnist", archive, "test")
+    episode = me.EpisodeLoader(test, 5, 1, 2, episodes=1)[0]
+    classifier = snn.adapt(episode.support_x, episode.support_y, 5)
+    assert graphs == [False] * 5
+    assert modes == [(True, torch.float32)] * 5
+    assert not classifier(episode.query_x).requires_grad
+    assert set(modes[5:]) == {(False, torch.float32)}

@@ -281,7 +281,11 @@ def dead_zone(logits: Tensor, y: Tensor) -> Tensor:
         (replace(SPIKING, norm_groups=1), {}),
         (CONV, {"steps": 2}),
     ],
-    ids=lambda value: str(value) if isinstance(value, dict) else type(value).__name__,
+    ids=lambda value: (
+        " ".join(f"{name}={getattr(option, '__name__', option)}" for name, option in value.items())
+        if isinstance(value, dict)
+        else type(value).__name__
+    ),
 )
 def test_batched_tasks_give_the_gradients_of_one_task_after_another(
     config: StackConfig, options: dict[str, Any]

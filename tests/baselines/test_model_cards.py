@@ -63,13 +63,14 @@ def test_cards_say_what_weights_and_entries_say(
     entry = read_entry(cards / "entries" / "m.json")
     assert entry.report["learner"] == "baselines:cnn-maml"
     assert validate(cards / "entries" / "m.json", "a.h5").entry.name == "CNN-MAML (paper)"
-    card, results = write(cards)
+    card, results, energy = write(cards)
     text = card.read_text("utf-8")
     assert f"{100 * entry.accuracy:.1f} ±" in text
     assert f"{100 * entry.accuracy:.1f} ±" in results.read_text("utf-8")
     for line in learning_curve(run):
         assert f"| {line['step']:,} | {line['loss']:.3f} |" in text
-    assert check(cards) == [card, results]
+    assert "| CNN-MAML (paper) |" in energy.read_text("utf-8")
+    assert check(cards) == [card, results, energy]
     card.write_text(text.replace("cnn-maml", "cnn-mamba"), "utf-8")
     with pytest.raises(UsageError, match="out of date with the weights and entries"):
         check(cards)

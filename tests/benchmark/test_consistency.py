@@ -28,7 +28,8 @@ def test_a_run_that_is_not_the_protocol_is_refused(tmp_path: Path) -> None:
         ("split", "train", "split=train instead of test"),
         ("name", "7way-1shot", "no protocol '7way-1shot'"),
         ("version", 9, "upgrade metaevents"),
-        ("dataset", "double-dvs-gesture", "dataset=double-dvs-gesture"),
+        ("dataset", "my gestures", "for a dataset of your own a name of at most 80 letters"),
+        ("dataset", "Double-NMNIST", "report.protocol.dataset is"),
         ("classes", "novel-components", "not a class of the test split"),
     ],
 )
@@ -36,6 +37,17 @@ def test_a_report_that_claims_the_protocol_but_differs_from_it_is_refused(
     tmp_path: Path, field: str, value: Any, words: str
 ) -> None:
     refusal(change(write_entry(tmp_path), "report", "protocol", field, to=value), words)
+
+
+def test_an_entry_of_a_dataset_of_ones_own_is_checked_as_far_as_it_goes(tmp_path: Path) -> None:
+    path = change(write_entry(tmp_path), "report", "protocol", "dataset", to="my-gestures")
+    read_entry(change(path, "report", "archive", "source", to="my-gestures"))  # only the archive
+    refusal(change(path, "report", "archive", "source", to="simulated"), "contradict each other")
+    change(path, "report", "archive", "source", to="my-gestures")
+    refusal(change(path, "report", "protocol", "pairing", to="published"), "pairing=published")
+    change(path, "report", "protocol", "pairing", to="all")
+    change(path, "report", "protocol", "classes", to="novel-components")
+    refusal(path, "classes=novel-components")
 
 
 def test_episodes_other_than_the_published_ones_are_refused(
@@ -51,13 +63,17 @@ def test_episodes_other_than_the_published_ones_are_refused(
     ("field", "value", "words"),
     [
         ("accuracy", 0.99, "the mean of report.per_episode is"),
-        ("ci95", 0.0001, "report.per_episode gives"),
-        ("bootstrap95", [0.9, 0.8], "lower end first"),
+        ("episode_ci95", 0.0001, "report.per_episode gives"),
+        ("ci95", 0.0001, "over episodes of the same recordings"),
+        ("unshared_accuracy", None, "null exactly where no query is unshared"),
+        ("unshared_accuracy", 0.1, "of the queries excludes"),
         ("per_episode", [0.5], "one for each of 600 episodes"),
         ("trials", {**RUNS, "mean": 0.9}, "its accuracies give"),
         ("training_seeds", {**RUNS, "seeds": 3}, "its accuracies give"),
         ("trials", RUNS, "trial 0 is the report itself"),
         ("transductive", True, "without report.transductive_evidence"),
+        ("transductive", None, "but report.deterministic or report.stateful is not"),
+        ("stateful", True, "without report.stateful_evidence"),
     ],
 )
 def test_numbers_that_contradict_each_other_are_refused(
@@ -155,3 +171,37 @@ def test_the_accuracy_lies_within_those_of_the_classes(tmp_path: Path) -> None:
     classes = read_entry(path).report["per_class"]
     change(path, "report", "per_class", to=dict.fromkeys(classes, 0.99))
     refusal(path, "report.per_class has values from 0.99 to 0.99")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"effective_macs": 900.0}, "report.costs: 950 effective operations are more than"),
+        ({"spikes_per_layer": {"a": 1.0}}, "report.costs: the spikes of the layers add up to 1"),
+        (
+            {"adaptation": {"effective_acs": 3.0, "dense_operations": 2.0}},
+            "report.costs.adaptation: 3 effective operations",
+        ),
+        (
+            {"effective_acs": 51.0},
+            "synaptic_operations_per_sample is 150, but report.costs has 151",
+        ),
+        ({"joules": 1.0}, "joules"),
+        ({"activation_sparsity": 2.0}, "activation_sparsity"),
+        ({"spikes_per_layer": {"a" * 61: 30.0}}, "spikes_per_layer"),
+    ],
+)
+def test_costs_that_contradict_each_other_are_refused(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    costs = {
+        "effective_macs": 100.0,
+        "effective_acs": 50.0,
+        "dense_operations": 901.0,
+        "spikes_per_layer": {"a": 10.0, "b": 20.0},
+    }
+    numbers = {"spikes_per_sample": 30.0, "synaptic_operations_per_sample": 150.0}
+    read_entry(write_entry(tmp_path, costs=costs, **numbers))
+    if "effective_macs" in changes:
+        numbers["synaptic_operations_per_sample"] = 950.0
+    refusal(write_entry(tmp_path, costs={**costs, **changes}, **numbers), words)

@@ -17,8 +17,12 @@ from support.simple_learners import PROTOCOL, ClassMeans, OnSums, evaluate, firs
 from support.torchrun import python, torchrun
 
 import metaevents as me
+from metaevents.benchmark.leaderboard import tables
 from metaevents.benchmark.protocols import bind
+from metaevents.benchmark.render_html import render_html
+from metaevents.benchmark.render_markdown import render_markdown
 from metaevents.benchmark.trivial import TRIVIAL_BASELINES
+from metaevents.benchmark.validation import validate
 from metaevents.errors import UsageError
 
 
@@ -39,8 +43,7 @@ def test_accuracy_is_that_of_the_loaders_episodes(digits: me.DoubleNMNIST) -> No
         name: pytest.approx(np.mean(hits)) for name, hits in sorted(of_class.items())
     }
     assert report.accuracy > 0.3
-    low, high = report.bootstrap95
-    assert low < report.accuracy < high
+    assert 0 < report.episode_ci95 <= report.ci95 < 1
 
 
 def test_the_protocol_itself_has_no_deviations(digits: me.DoubleNMNIST) -> None:
@@ -83,16 +86,16 @@ def test_unknown_protocols_are_refused_with_the_known_ones(digits: me.DoubleNMNI
         me.evaluate(ClassMeans(), digits, protocol="5-way")
 
 
-def test_composed_datasets_can_be_evaluated_and_are_no_protocol(digits_root: Path) -> None:
+def test_composed_datasets_have_protocols_of_their_own(digits_root: Path) -> None:
     triple = me.compose(
         digits_root / "double-nmnist.h5", arity=3, split="test", crop=(32, 32), downsample=2,
         bins=10,
         splits={"train": ["012"], "test": ["345", "678", "999", "036", "147"]},
     )  # fmt: skip
     report = evaluate(ClassMeans(), triple)
-    assert report.deviations[0].startswith("dataset=double-nmnist-x3 instead of double-nmnist")
+    assert report.deviations == [f"episodes={report.protocol.episodes} instead of 600"]
     assert set(report.per_class) == {"345", "678", "999", "036", "147"}
-    assert report.bootstrap95[0] < report.accuracy < report.bootstrap95[1]
+    assert 0 < report.ci95 <= 1
 
 
 def test_trials_run_on_disjoint_streams(digits: me.DoubleNMNIST) -> None:
@@ -365,3 +368,29 @@ def test_a_wrong_method_field_is_reported_before_the_work(
     )  # fmt: skip
     assert done.returncode == 2
     assert 'method.commit is "main", expected the commit of the code' in done.stderr
+
+
+def test_a_command_without_the_probe_gives_an_entry_that_says_so(
+    digits_root: Path, method_folder: Path
+) -> None:
+    words = ("-m", "metaevents", "evaluate", "my_method:ClassMeans", "--archive", digits_root,
+             "--protocol", PROTOCOL, "--no-probe", "--out", "entry.json",
+             "--name", "Class means", "--authors", "A. Author", "--code", "https://example.org",
+             "--commit", "1.0.0", "--other-data", "none", "--hardware", "a CPU")  # fmt: skip
+    done = python(*words, cwd=method_folder)
+    assert done.returncode == 0, done.stderr
+    assert "setting       not probed" in done.stdout
+    entry = method_folder / "entry.json"
+    document = json.loads(entry.read_text("utf-8"))
+    assert document["method"]["command"].endswith(" --no-probe")
+    for field in ("transductive", "stateful", "deterministic"):
+        assert document["report"][field] is None
+    assert document["report"]["time"]["probe_s"] is None
+    result = validate(entry)
+    assert result.entry.setting == "not probed"
+    assert any(remark.startswith("not probed: ") for remark in result.remarks)
+    (shown,) = tables([result.entry])
+    assert "not probed" in render_markdown([shown])
+    page = render_html([shown])
+    assert "not probed: evaluated with the option --no-probe" in page
+    assert "not deterministic" not in page

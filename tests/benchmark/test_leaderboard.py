@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from statistics import fmean
 
-from support.made_entries import find_protocol, write_entry
+import numpy as np
+import pytest
+from support.made_entries import change, find_protocol, write_entry
 
+import metaevents as me
 from metaevents.benchmark.entries import Entry
-from metaevents.benchmark.leaderboard import standings, tables
+from metaevents.benchmark.evaluation import evaluate
+from metaevents.benchmark.leaderboard import (
+    run_tests,
+    standings,
+    tables,
+    write_missing_episodes,
+)
 from metaevents.benchmark.render_markdown import render_markdown
+from metaevents.benchmark.statistics import episode_ci95
 from metaevents.benchmark.validation import admit
+from metaevents.errors import UsageError
 
 
 def admitted(folder: Path) -> dict[str, Entry]:
@@ -53,6 +66,50 @@ def test_entries_over_other_episodes_are_not_compared(tmp_path: Path) -> None:
     by_stem = dict(zip(found, standings(list(found.values())), strict=True))
     assert by_stem["elsewhere"].against_best == "incomparable"
     assert by_stem["elsewhere"].p is None
+
+
+def test_entries_are_not_compared_without_an_episode_file(tmp_path: Path) -> None:
+    write_entry(tmp_path, "best", 0.83)
+    path = write_entry(tmp_path, "other", 0.75)
+    (file,) = (tmp_path / "episodes").iterdir()
+    file.unlink()
+    found = standings(admit(tmp_path))
+    assert [standing.against_best for standing in found] == ["best", "uncompared"]
+    assert "not compared (no episode file)" in render_markdown(tables(admit(tmp_path)))
+    assert path.exists()
+
+
+def test_an_entry_whose_predictions_give_other_accuracies_is_refused(tmp_path: Path) -> None:
+    write_entry(tmp_path, "best", 0.83)
+    path = write_entry(tmp_path, "liar", 0.75)
+    report = json.loads(path.read_text())["report"]
+    better = [min(1.0, round(75 * score + 1) / 75) for score in report["per_episode"]]
+    change(path, "report", "per_episode", to=better)
+    change(path, "report", "accuracy", to=fmean(better))
+    change(path, "report", "episode_ci95", to=episode_ci95(better))
+    change(path, "report", "unshared_accuracy", to=fmean(better))
+    with pytest.raises(UsageError, match=r"liar.json: report.per_episode does not follow from"):
+        tables(admit(tmp_path))
+
+
+def test_missing_episode_files_are_written_from_an_archive(
+    tmp_path: Path, nmnist_root: Path
+) -> None:
+    dataset = me.DoubleNMNIST(nmnist_root, split="test")
+    for name in ("first", "second"):
+        report = evaluate(lambda x, y, ways: lambda q: np.zeros((len(q), ways)), dataset,
+                          "sample-5way-1shot", episodes=3, probe=False)  # fmt: skip
+        report.save_predictions(tmp_path / f"{name}.npz")
+        report.save(tmp_path / f"{name}.json", name=name)
+    entries = [
+        Entry(path, json.loads(path.read_text())) for path in sorted(tmp_path.glob("*.json"))
+    ]
+    assert run_tests(entries) == {}
+    (written,) = write_missing_episodes(entries, nmnist_root)
+    assert written.name == f"{entries[0].report['episodes_digest']}.npz"
+    assert write_missing_episodes(entries, nmnist_root) == []
+    (tests,) = run_tests(entries).values()
+    assert tests.p_values.tolist() == [[1, 1], [1, 1]]
 
 
 def test_weights_that_overlap_the_test_are_shown_without_a_rank(tmp_path: Path) -> None:

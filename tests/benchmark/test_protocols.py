@@ -51,6 +51,52 @@ def test_other_numbers_are_named_as_deviations(digits: me.DoubleNMNIST) -> None:
     assert protocol.deviations() == ["queries=3 instead of 15", "episodes=20 instead of 600"]
 
 
+@pytest.fixture(scope="module")
+def triple(digits_root: Path) -> me.ComposedDataset:
+    """A composition of the user's own, which has no row in the table of protocols."""
+    return me.compose(digits_root / "double-nmnist.h5", 1, split="test", splits="disjoint")
+
+
+@pytest.mark.parametrize(
+    ("name", "ways", "shots", "queries"),
+    [("5way-1shot", 5, 1, 15), ("7way-3shot", 7, 3, 15), ("sample-2way-4shot", 2, 4, 10)],
+)
+def test_a_dataset_of_ones_own_has_protocols_for_all_numbers(
+    triple: me.ComposedDataset, name: str, ways: int, shots: int, queries: int
+) -> None:
+    protocol = bind(name, triple)
+    assert (protocol.ways, protocol.shots, protocol.queries) == (ways, shots, queries)
+    assert (protocol.episodes, protocol.seed, protocol.version) == (600, 0, 1)
+    assert protocol.deviations() == []
+    assert Protocol.from_dict(protocol.to_dict()).deviations() == []
+    assert bind(name, triple, episodes=3).deviations() == ["episodes=3 instead of 600"]
+
+
+def test_protocols_of_ones_own_dataset_are_for_its_one_class_split(
+    triple: me.ComposedDataset, digits: me.DoubleNMNIST
+) -> None:
+    for name in ("0way-1shot", "5way-01shot", "five", "sample-sample-5way-1shot", "5way-1shot "):
+        with pytest.raises(UsageError, match="or <N>way-<K>shot with other numbers"):
+            bind(name, triple)
+    with pytest.raises(UsageError, match="no protocol '7way-3shot'; choose one of 5way-1shot"):
+        bind("7way-3shot", digits)
+    fields = bind("5way-1shot", triple).to_dict()
+    assert Protocol.from_dict({**fields, "pairing": "published"}).deviations() == [
+        "pairing=published instead of all"
+    ]
+    with pytest.raises(UsageError, match="upgrade metaevents"):
+        Protocol.from_dict({**fields, "version": 2}).deviations()
+
+
+def test_a_protocol_that_does_not_fit_names_the_smaller_one(triple: me.ComposedDataset) -> None:
+    least = min(min(triple.n_recordings(c)) for c in triple.classes)
+    shots = least - 12  # with 10 queries, but not with 15
+    problem = table.fit_problem(triple, bind(f"2way-{shots}shot", triple))
+    assert problem is not None
+    assert f"protocol 'sample-2way-{shots}shot' (10 queries per class) fits" in problem
+    assert table.fit_problem(triple, bind(f"sample-2way-{shots}shot", triple)) is None
+
+
 def test_20_ways_on_novel_components_are_no_protocol(digits_root: Path) -> None:
     novel = me.DoubleNMNIST(digits_root, split="test", classes="novel-components")
     assert bind("20way-1shot", novel).deviations() == [

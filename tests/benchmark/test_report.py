@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import re
+import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from support.simple_learners import ClassMeans, OnSums, evaluate, first_cells
 import metaevents as me
 from metaevents.benchmark import Predictions, Report, over_training_seeds
 from metaevents.benchmark.report import check_method
-from metaevents.errors import UsageError
+from metaevents.errors import MissingError, UsageError
 
 
 def test_reports_of_several_trainings_combine(digits: me.DoubleNMNIST) -> None:
@@ -142,8 +145,6 @@ def test_odd_documents_are_no_reports(digits: me.DoubleNMNIST) -> None:
     document = evaluate(ClassMeans(), digits).to_dict()
     for change, message in (
         ([1], "is read from a dictionary, got list"),
-        ({**document, "bootstrap95": 3}, "bootstrap95"),
-        ({**document, "bootstrap95": [1]}, "bootstrap95"),
         ({**document, "protocol": 3}, "a protocol has the fields"),
         ({**document, "protocol": {**document["protocol"], "ways": 10**20}}, "ways=1000"),
     ):
@@ -158,3 +159,45 @@ def test_a_printed_report_has_no_control_characters(digits: me.DoubleNMNIST) -> 
     assert len(str(report).splitlines()) == n_lines + 1
     assert "\x1b" not in str(report)
     assert "\u202e" not in str(report)
+
+
+def test_a_notebook_shows_a_table_in_which_nothing_is_markup(digits: me.DoubleNMNIST) -> None:
+    report = evaluate(ClassMeans(), digits)
+    report.overlap = "<script>alert(1)</script> & more"
+    html = report._repr_html_()
+    assert html.startswith("<table>")
+    assert html.endswith("</table>")
+    assert "<script>" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in html
+    rows = dict(re.findall(r"<tr><th[^>]*>(.*?)</th><td[^>]*>(.*?)</td></tr>", html))
+    assert len(rows) == len(str(report).splitlines()) - 1, "one row per line of the text"
+    assert rows["accuracy"].startswith(f"{report.accuracy:.2%}")
+    assert rows["setting"] == "inductive"
+    assert rows["NOT THE PROTOCOL"] == "episodes=4 instead of 600"
+    ElementTree.fromstring(html)
+
+
+def test_the_episodes_are_rows_of_a_frame(digits: me.DoubleNMNIST) -> None:
+    pandas = pytest.importorskip("pandas", reason="to_frame() needs pandas")
+    report = evaluate(ClassMeans(), digits, episodes=5)
+    frame = report.to_frame()
+    assert list(frame.columns) == ["accuracy", "classes", "adapt_ms", "classify_ms"]
+    assert frame.index.name == "episode"
+    assert list(frame.index) == list(range(5))
+    assert frame.accuracy.tolist() == report.per_episode
+    loader = me.EpisodeLoader(digits, 5, 1, 10, episodes=5, seed=0)
+    assert frame.classes.tolist() == [episode.classes for episode in loader]
+    assert frame.adapt_ms.median() == pytest.approx(report.time["adapt_ms"])
+    assert frame.classify_ms.median() == pytest.approx(report.time["classify_ms"])
+    again = Report.from_dict(report.to_dict()).to_frame()
+    assert list(again.columns) == ["accuracy"]
+    assert isinstance(again, pandas.DataFrame)
+
+
+def test_without_pandas_one_sentence_says_what_to_do(
+    digits: me.DoubleNMNIST, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    report = evaluate(ClassMeans(), digits)
+    with pytest.raises(MissingError, match=r"needs pandas.*pip install pandas.*per_episode"):
+        report.to_frame()

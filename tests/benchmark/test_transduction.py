@@ -11,6 +11,8 @@ from support.simple_learners import OnSums, evaluate, first_cells
 from torch import nn
 
 import metaevents as me
+from metaevents.benchmark.transduction import EPISODES, SCREENED
+from metaevents.errors import UsageError
 
 
 def less_query_mean(x: torch.Tensor, ways: int) -> torch.Tensor:
@@ -159,3 +161,210 @@ def test_seeded_randomness_in_adapt_is_deterministic(digits: me.DoubleNMNIST) ->
     report = evaluate(Learner(first_cells), digits)
     assert report.deterministic
     assert report.transductive_evidence is None
+
+
+# --- state between calls -------------------------------------------------------------------------
+
+
+class Stateful(OnSums):
+    """Adds something to the scores that depends on what was asked before.
+
+    Args:
+        state: The state after so many calls of the classifier -> factor of the scores.
+        lasting: Whether adapting anew leaves the state.
+    """
+
+    def __init__(self, state: Any, lasting: bool) -> None:
+        super().__init__(first_cells)
+        self.state, self.lasting, self.calls = state, lasting, 0
+
+    def adapt(self, x: torch.Tensor, y: torch.Tensor, ways: int) -> Any:
+        self.calls = self.calls if self.lasting else 0
+
+        def classify(query_x: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            factor = self.state(self.calls) * torch.linspace(1, 2, ways)
+            return first_cells(query_x, ways) * (1 + factor)
+
+        return classify
+
+
+STATES: list[Any] = [
+    lambda calls: 2.3e-4 * calls,
+    lambda calls: 0.05 * min(calls, 2),
+    lambda calls: 3e-2 * (-1) ** calls,
+    lambda calls: 1e-2 / calls,
+]
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+@pytest.mark.parametrize("state", STATES)
+def test_state_between_calls_is_a_case_of_its_own(
+    digits: me.DoubleNMNIST, state: Any, lasting: bool
+) -> None:
+    report = evaluate(Stateful(state, lasting), digits)
+    if not (lasting and state is STATES[1]):  # constant by the time of the probe
+        assert report.stateful
+        assert "asked twice without adapting anew" in (report.stateful_evidence or "")
+        assert "stateful      yes: asked twice" in str(report)
+    assert not report.transductive, report.transductive_evidence
+
+
+def test_state_that_only_many_calls_show_is_no_transduction(digits: me.DoubleNMNIST) -> None:
+    report = evaluate(Stateful(lambda calls: 2e-5 * calls, lasting=False), digits)
+    assert report.stateful
+    assert not report.transductive, report.transductive_evidence
+    assert report.deterministic
+
+
+def test_a_stateful_learner_can_be_transductive_too(digits: me.DoubleNMNIST) -> None:
+    class Both(Stateful):
+        def adapt(self, x: torch.Tensor, y: torch.Tensor, ways: int) -> Any:
+            classify = super().adapt(x, y, ways)
+            return lambda query_x: classify(query_x - query_x.mean(dim=0))
+
+    report = evaluate(Both(lambda calls: 1e-3 * calls, lasting=False), digits)
+    assert report.stateful
+    assert report.transductive
+
+
+def test_state_that_adapting_anew_leaves_is_no_transduction(digits: me.DoubleNMNIST) -> None:
+    class Drifting(OnSums):
+        adapted = 0
+
+        def adapt(self, x: torch.Tensor, y: torch.Tensor, ways: int) -> Any:
+            self.adapted += 1
+            factor = 1 + 2.3e-4 * self.adapted * torch.linspace(1, 2, ways)
+            return lambda query_x: first_cells(query_x, ways) * factor
+
+    report = evaluate(Drifting(first_cells), digits)
+    assert not report.deterministic
+    assert not report.stateful, "asked twice without adapting anew, it answers the same"
+    assert not report.transductive, report.transductive_evidence
+
+
+def test_statistics_of_the_first_batch_are_transductive_and_no_state(
+    digits: me.DoubleNMNIST,
+) -> None:
+    class FitsOnFirst(OnSums):
+        def adapt(self, x: torch.Tensor, y: torch.Tensor, ways: int) -> Any:
+            means: list[torch.Tensor] = []
+
+            def classify(query_x: torch.Tensor) -> torch.Tensor:
+                if not means:
+                    means.append(query_x.mean(dim=0))
+                return first_cells(query_x - means[0], ways)
+
+            return classify
+
+    report = evaluate(FitsOnFirst(first_cells), digits)
+    assert report.transductive
+    assert not report.stateful
+
+
+def test_a_classifier_that_answers_once_is_stateful(digits: me.DoubleNMNIST) -> None:
+    class Once(OnSums):
+        def adapt(self, x: torch.Tensor, y: torch.Tensor, ways: int) -> Any:
+            answers = iter([lambda query_x: first_cells(query_x, ways)])
+            return lambda query_x: next(answers)(query_x)
+
+    report = evaluate(Once(first_cells), digits)
+    assert report.stateful
+    assert "did not answer the second time" in (report.stateful_evidence or "")
+    assert not report.transductive, report.transductive_evidence
+
+
+def test_random_numbers_are_no_state(digits: me.DoubleNMNIST) -> None:
+    assert not evaluate(OnSums(noisy), digits).stateful
+    unseeded = np.random.default_rng(0)
+    report = evaluate(
+        OnSums(
+            lambda x, ways: first_cells(x, ways) + torch.from_numpy(unseeded.random((len(x), ways)))
+        ),
+        digits,
+    )
+    assert report.stateful, "a private generator is state"
+    assert not report.transductive, report.transductive_evidence
+
+
+def test_a_learner_that_changes_its_input_is_neither(digits: me.DoubleNMNIST) -> None:
+    class InPlace(OnSums):
+        def adapt(self, x: torch.Tensor, y: torch.Tensor, ways: int) -> Any:
+            scale = x.mul_(0.5).add_(1).mean()
+            return lambda query_x: first_cells(query_x.mul_(0.25).add_(1), ways) * scale
+
+    report = evaluate(InPlace(first_cells), digits)
+    assert (report.transductive, report.stateful, report.deterministic) == (False, False, True)
+
+
+# --- what the probe costs ------------------------------------------------------------------------
+
+
+class Counting(OnSums):
+    def __init__(self, classify: Any) -> None:
+        super().__init__(classify)
+        self.adapted = self.asked = self.queries = 0
+
+    def adapt(self, x: torch.Tensor, y: torch.Tensor, ways: int) -> Any:
+        self.adapted += 1
+
+        def classify(query_x: torch.Tensor) -> Any:
+            self.asked += 1
+            self.queries += len(query_x)
+            return self.classify(query_x, ways)
+
+        return classify
+
+
+def test_an_ordinary_learner_is_probed_with_few_calls(digits: me.DoubleNMNIST) -> None:
+    learner = Counting(first_cells)
+    evaluate(learner, digits, episodes=10)
+    probes, queries = learner.adapted - 10, learner.queries - 10 * 50
+    assert probes == SCREENED
+    assert learner.asked - 10 == 5 * SCREENED
+    assert queries <= 2.5 * 50 * SCREENED
+    suspicious = Counting(batch_norm)
+    evaluate(suspicious, digits, episodes=10)
+    assert suspicious.adapted - 10 <= SCREENED + 8 * EPISODES
+
+
+def test_without_the_probe_nothing_is_asked_again(digits: me.DoubleNMNIST) -> None:
+    learner = Counting(batch_norm)
+    report = evaluate(learner, digits, probe=False)
+    assert (learner.adapted, learner.asked) == (4, 4)
+    assert (report.transductive, report.stateful, report.deterministic) == (None, None, None)
+    assert report.time["probe_s"] is None
+    assert "setting       not probed" in str(report)
+    assert "to probe" not in str(report)
+    probed = evaluate(OnSums(first_cells), digits)
+    assert probed.time["probe_s"] is not None
+    assert 0 < probed.time["probe_s"] < (probed.time["total_s"] or 0)
+    assert " s to probe, " in str(probed)
+    with pytest.raises(UsageError, match="probe='no'; give True or False"):
+        evaluate(OnSums(first_cells), digits, probe="no")
+
+
+def test_the_probe_has_a_bar_of_its_own(
+    digits: me.DoubleNMNIST, capsys: pytest.CaptureFixture[str]
+) -> None:
+    me.evaluate(OnSums(first_cells), digits, "sample-5way-1shot", episodes=4, progress=True)
+    bars = capsys.readouterr().err
+    assert "evaluate" in bars
+    assert "ms to adapt" in bars
+    assert f"{SCREENED}/{SCREENED}" in bars.split("probe")[-1]
+
+
+def test_a_report_does_not_depend_on_the_probe(digits: me.DoubleNMNIST) -> None:
+    class Spiking(OnSums):
+        spikes = 0
+
+        def adapt(self, x: torch.Tensor, y: torch.Tensor, ways: int) -> Any:
+            self.spikes += len(x)
+            return lambda query_x: first_cells(query_x, ways)
+
+        def spikes_per_sample(self) -> float:
+            return self.spikes
+
+    reports = [evaluate(Spiking(first_cells), digits, probe=probe) for probe in (True, False)]
+    assert reports[0].per_episode == reports[1].per_episode
+    assert reports[0].spikes_per_sample == reports[1].spikes_per_sample == 4 * 5

@@ -53,6 +53,41 @@ def test_nearest_neighbor_takes_the_class_of_the_nearest(
         assert row.argmax() == ep["support_y"][int(np.argmin(distances))]
 
 
+def test_costs_are_products_of_what_is_not_zero(
+    digits: me.DoubleNMNIST, recognizer: trivial.ComponentRecognizer
+) -> None:
+    ep = flat_episode(digits, 2)
+    arguments = ep["support_x"], ep["support_y"], ep["query_x"], 5
+    costs = trivial.NearestNeighbor().costs(*arguments)
+    products = sum(
+        int(((query != 0) & (support != 0)).sum())
+        for query in ep["query_x"]
+        for support in ep["support_x"]
+    )
+    assert costs["effective_macs"] == products / len(ep["query_x"])
+    assert costs["dense_operations"] == ep["support_x"].size
+    assert trivial.Prototypes().costs(*arguments)["dense_operations"] == ep["support_x"].size / 2
+    assert trivial.LogisticRegression().costs(*arguments)["effective_macs"] > 0
+    assert trivial.Chance().costs(*arguments)["adaptation"]["effective_macs"] == 0
+
+    x = torch.as_tensor(ep["query_x"][:1])
+    empty = recognizer.costs(torch.zeros_like(x), torch.zeros(1), torch.zeros_like(x), 5)
+    full = recognizer.costs(torch.ones_like(x), torch.zeros(1), torch.ones_like(x), 5)
+    # With ones as input, the first of the layers has all of its operations; with zeros, none.
+    first = next(each for each in recognizer.parameters.modules() if hasattr(each, "weight"))
+    polarities, height, width = x.shape[1:]
+    taps = sum(  # of a 3 x 3 kernel within the frame of each side
+        (3 - (y in (0, height - 1))) * (3 - (u in (0, width // 2 - 1)))
+        for y in range(height)
+        for u in range(width // 2)
+    )
+    of_first = 2 * taps * polarities * first.weight.shape[0]
+    assert empty["dense_operations"] == full["dense_operations"] > of_first
+    assert full["effective_macs"] >= of_first
+    assert empty["effective_macs"] <= full["dense_operations"] - of_first
+    assert full["adaptation"]["effective_macs"] == full["effective_macs"]
+
+
 @pytest.mark.parametrize("shots", [1, 5])
 def test_prototypes_take_the_class_of_the_nearest_mean(digits: me.DoubleNMNIST, shots: int) -> None:
     ep = flat_episode(digits, shots)

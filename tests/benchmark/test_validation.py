@@ -12,6 +12,7 @@ from support.made_entries import change, find_protocol, write_entry
 
 import metaevents as me
 from metaevents.benchmark.validation import admit, validate
+from metaevents.benchmark.wording import flags
 from metaevents.errors import MissingError, UsageError
 
 
@@ -103,14 +104,16 @@ def test_what_evaluate_writes_is_valid_and_recomputes_to_the_same_score(
     assert any(line.startswith("subset:") for line in found.remarks)
 
 
-@pytest.mark.parametrize("field", ["bootstrap95", "per_class", "accuracy"])
+@pytest.mark.parametrize("field", ["ci95", "unshared_accuracy", "per_class", "accuracy"])
 def test_recomputing_detects_an_embellished_report(
     copied: Path, nmnist_root: Path, field: str
 ) -> None:
     document = json.loads(copied.read_text())
     report = document["report"]
-    if field == "bootstrap95":
-        report[field][0] += 0.01
+    if field == "ci95":
+        report[field] += 0.01
+    elif field == "unshared_accuracy":
+        report[field] += 0.001
     elif field == "per_class":
         report[field][min(report[field])] = 1.0
     else:  # a consistent lie: every number of the report agrees with every other
@@ -118,7 +121,8 @@ def test_recomputing_detects_an_embellished_report(
 
         report["per_episode"] = [min(1.0, score + 0.1) for score in report["per_episode"]]
         report["accuracy"] = float(np.mean(report["per_episode"]))
-        report["ci95"] = statistics.ci95(report["per_episode"])
+        report["episode_ci95"] = statistics.episode_ci95(report["per_episode"])
+        report["unshared_accuracy"] = min(1.0, report["unshared_accuracy"] + 0.1)
     copied.write_text(json.dumps(document))
     validate(copied)
     with pytest.raises(UsageError, match=rf"report\.{field} is .*, the predictions give"):
@@ -200,3 +204,18 @@ def test_odd_paths_are_refused_in_a_sentence(tmp_path: Path) -> None:
             validate(odd)
     with pytest.raises(UsageError, match="is a folder"):
         validate(tmp_path)
+
+
+def test_what_was_found_about_state_or_not_measured_is_remarked(tmp_path: Path) -> None:
+    evidence = "asked twice without adapting anew, the scores of 9 of 50 queries changed"
+    stateful = validate(
+        write_entry(tmp_path, "stateful", stateful=True, stateful_evidence=evidence)
+    )
+    assert f"stateful: {evidence}" in stateful.remarks
+    assert flags(stateful.entry) == ["stateful"]
+    assert stateful.entry.setting == "inductive"
+    unknown = dict.fromkeys(("transductive", "stateful", "deterministic"))
+    unprobed = validate(write_entry(tmp_path, "unprobed", **unknown))
+    assert unprobed.entry.setting == "not probed"
+    assert flags(unprobed.entry) == []
+    assert any(remark.startswith("not probed: ") for remark in unprobed.remarks)

@@ -5,26 +5,32 @@ from __future__ import annotations
 import argparse
 import errno
 import io
+import logging
 import os
+import re
 import shlex
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.command_line import Main, all_options, error_line, required_words, run
 
+import baselines.cli
 import metaevents as me
+from baselines.config import RunConfig
 from metaevents.cli import base, main
 from metaevents.errors import UsageError
+from metaevents.files import progress_bar
 
 COMMANDS = (
     *("quickstart", "download", "build", "info", "verify", "show", "clean"),
-    *("evaluate", "score", "validate", "leaderboard"),
+    *("evaluate", "score", "validate", "leaderboard", "list"),
 )
-HEAVY = {"torch", "tonic", "numpy", "h5py", "scipy", "sklearn", "numba", "requests", "PIL"}
+HEAVY = {"tqdm", "torch", "tonic", "numpy", "h5py", "scipy", "sklearn", "numba", "requests", "PIL"}
 
 
 def test_both_entry_points_say_the_version() -> None:
@@ -98,6 +104,134 @@ def test_a_closed_pipe_and_a_full_disk_give_no_traceback(built: Path) -> None:
     assert process.returncode == 2
     assert "standard output: No space left" in process.stderr
     assert "Traceback" not in process.stderr
+
+
+def help_of(program: Main, command: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """The help of a command, on one line."""
+    with pytest.raises(SystemExit):
+        program([command, "--help"])
+    return " ".join(capsys.readouterr().out.split())
+
+
+def shown_default(action: argparse.Action) -> str | None:
+    """How `--help` shows the default of an argument; None if it is off or has no value."""
+    is_flag = action.nargs == 0 and not isinstance(action, argparse.BooleanOptionalAction)
+    if is_flag or action.default is None or action.default == argparse.SUPPRESS:
+        return None
+    values = action.default if isinstance(action.default, list) else [action.default]
+    return f"(default: {' '.join(map(str, values)) or 'none'})"
+
+
+@pytest.mark.parametrize(
+    ("program", "command"),
+    [
+        pytest.param(program, command, id=f"{program.__module__}-{command}")
+        for program, command in dict.fromkeys((main, name) for main, name, _ in all_options())
+    ],
+)
+def test_the_help_shows_every_default(
+    program: Main, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = help_of(program, command, capsys)
+    actions = [a for owner, name, a in all_options() if (owner, name) == (program, command)]
+    expected = [default for action in actions if (default := shown_default(action))]
+    for default in set(expected):
+        assert text.count(default) >= expected.count(default), default
+    for option in re.findall(r"default (?!with)|by default|[(]default[)]", text):
+        pytest.fail(f"a default that is written in another way: {option}")
+
+
+def test_options_that_take_their_default_from_elsewhere_say_where(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = help_of(main, "evaluate", capsys)
+    assert text.count("(default: the protocol's)") == 2
+    training = help_of(baselines.cli.main, "train", capsys)
+    assert training.count("(default: the recipe's)") == len(fields(RunConfig)) - 3
+
+
+def test_commands_for_maintainers_stand_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        baselines.cli.main(["--help"])
+    users, maintainers = capsys.readouterr().out.split("commands for maintainers:")
+    for command in baselines.cli.commands():
+        place, other = (maintainers, users) if command.for_maintainers else (users, maintainers)
+        assert f"  {command.name} " in place
+        assert f"  {command.name} " not in other
+    apart = {command.name for command in baselines.cli.commands() if command.for_maintainers}
+    assert {"publish", "cards"} <= apart
+    assert not apart & {"train", "evaluate", "reproduce"}
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "name"),
+    [
+        (main, ["build", "double-nmnist", "--root", "x", "--nope"], "metaevents build"),
+        (main, ["build", "triple", "--root", "x"], "metaevents build"),
+        (main, ["build", "double-nmnist"], "metaevents build"),
+        (main, ["evaluate", "a:b", "--archive", "x", "--trials", "0"], "metaevents evaluate"),
+        (main, ["info", "a.h5", "b.h5"], "metaevents info"),
+        (main, ["-q", "show", "a.h5", "--out", "b.png", "-v"], "metaevents show"),
+        (main, ["frobnicate"], "metaevents"),
+        (main, ["--nope"], "metaevents"),
+        (baselines.cli.main, ["train", "snn-maml", "--out", "x"], "python -m baselines train"),
+        (main, ["baselines", "train", "snn-maml", "x"], "metaevents baselines train"),
+    ],
+)
+def test_an_error_of_the_arguments_names_the_help_of_its_command(
+    program: Main, words: list[str], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = error_line(capsys, *words, program=program)
+    assert line.startswith(f"{name}: ")
+    assert line.endswith(f"; see `{name} --help`\n")
+
+
+# --- verbose and quiet ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "level"),
+    [
+        ([], [], logging.WARNING),
+        (["-v"], [], logging.INFO),
+        ([], ["--verbose"], logging.INFO),
+        (["--quiet"], [], logging.ERROR),
+        ([], ["-q"], logging.ERROR),
+        (["-q"], ["-q"], logging.ERROR),
+    ],
+)
+def test_verbose_and_quiet_set_the_level_for_one_command(
+    before: list[str], after: list[str], level: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = []
+
+    def work(args: argparse.Namespace) -> None:
+        for name in ("metaevents.files", "baselines.maml"):
+            seen.append(logging.getLogger(name).getEffectiveLevel())
+        base.print_note("a note")
+        with progress_bar("work", 2, "x", None) as bar:
+            seen.append(bar.disable)
+
+    names = ("metaevents", "baselines")
+    loggers = [logging.getLogger(name) for name in names]
+    old = [logger.level for logger in loggers]
+    command = base.Command("work", "work", lambda parser: None, work)
+    assert base.run_cli(base.Parser(prog="p"), [command], [*before, "work", *after]) == 0
+    assert seen[:2] == [level, level]
+    assert seen[2] is True, "no terminal"
+    assert ("a note" in capsys.readouterr().out) == (level != logging.ERROR)
+    assert [logger.level for logger in loggers] == old
+
+
+def test_quiet_hides_bars_and_notes_of_a_process(built: Path, tmp_path: Path) -> None:
+    words = ("evaluate", "floor:prototypes", "--archive", built, "--protocol")
+    words += ("5way-1shot", "--episodes", "3", "--queries", "2")
+    loud, quiet = run(*words, "-v"), run("-q", *words)
+    assert loud.returncode == quiet.returncode == 0, loud.stderr + quiet.stderr
+    assert "INFO: evaluating " in loud.stderr
+    assert "INFO: probed in " in loud.stderr
+    assert quiet.stderr == ""
+    assert "accuracy" in quiet.stdout
 
 
 # --- standard output -----------------------------------------------------------------------------

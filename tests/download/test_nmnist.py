@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -13,9 +14,9 @@ from support.http_server import MisbehavingServer
 from support.recordings import LITTER
 
 from metaevents.download import fetch_recordings
-from metaevents.download.http import RemoteFile
+from metaevents.download.http import RemoteFile, adopt
 from metaevents.download.nmnist import fetch_nmnist
-from metaevents.errors import FetchError, MissingError
+from metaevents.errors import FetchError, MissingError, UsageError
 from metaevents.sources import NMNIST
 from metaevents.specs import get_spec
 
@@ -188,3 +189,21 @@ def test_fetch_recordings_follows_the_package_file(
         "counts": NMNIST_COUNTS,
     }
     assert fetch_recordings(recordings, tmp_path, retry=QUICK) == tmp_path / "nmnist"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs pipes and sparse files")
+def test_what_would_take_for_ever_is_refused(
+    server: MisbehavingServer, tmp_path: Path, nmnist_zips: dict[str, bytes]
+) -> None:
+    files = publish(server, nmnist_zips)
+    os.mkfifo(tmp_path / "pipe")
+    for given in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(UsageError, match=f"{given} is a pipe or a device"):
+            fetch_nmnist(tmp_path, files, expected=NMNIST_COUNTS, given=[given])
+    sparse = tmp_path / "sparse"
+    with sparse.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(FetchError, match=f"{sparse} is none of Train.zip"):
+        fetch_nmnist(tmp_path, files, expected=NMNIST_COUNTS, given=[sparse])
+    with pytest.raises(FetchError, match=r"sparse has 1,099,511,627,776 bytes, more than"):
+        adopt(sparse, files[0], tmp_path)

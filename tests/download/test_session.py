@@ -67,7 +67,7 @@ def test_the_body_of_an_error_is_not_read(server: MisbehavingServer, tmp_path: P
 def test_a_body_without_end_stops_at_the_limit(
     server: MisbehavingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "_MAX_SIZE", 10 << 20)
+    monkeypatch.setattr(http, "MAX_SIZE", 10 << 20)
     piece = b"100000\r\n%b\r\n" % bytes(1 << 20)
     with RawServer(endless(CHUNKED, piece)) as attacker:
         file = RemoteFile(NAME, (attacker.url,), None)

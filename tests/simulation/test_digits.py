@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metaevents.events import EVENT_DTYPE
 from metaevents.simulation import write_nmnist
+from metaevents.sources.nmnist import decode_events
 
 
 def test_real_images_of_train_and_test_are_disjoint() -> None:
@@ -69,10 +69,8 @@ def statistics(recordings: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def raw_recordings(folder: Path) -> dict[str, Any]:
-    from tonic.io import read_mnist_file
-
     return {
-        str(path): read_mnist_file(str(path), EVENT_DTYPE)
+        str(path): decode_events(np.fromfile(path, np.uint8).reshape(-1, 5))
         for path in sorted(folder.glob("*/*.bin"))
     }
 

@@ -13,17 +13,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.packages import import_or_skip
 from support.simulated import file_contents, read_all
 
 from metaevents.errors import UsageError
 from metaevents.events import EVENT_DTYPE
 from metaevents.files import write_atomic
-from metaevents.simulation import simulate_recordings, write_asl_dvs, write_nmnist, writers
+from metaevents.simulation import (
+    recording_files,
+    simulate_recordings,
+    write_asl_dvs,
+    write_nmnist,
+)
 from metaevents.sources import ASLDVS, NMNIST
 
 
 def test_nmnist_files_have_the_official_form(digits: Path) -> None:
-    from tonic.io import read_mnist_file
+    read_mnist_file = import_or_skip("tonic.io", "pip install 'metaevents[tonic]'").read_mnist_file
 
     for folder, each in (("Train", 16), ("Test", 4)):
         files = sorted(digits.glob(f"{folder}/*/*.bin"))
@@ -211,7 +217,7 @@ def test_impossible_arguments_are_refused_before_anything_is_written(
 
 
 def test_recordings_for_a_dataset_by_name(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="choose from double-nmnist, double-asl-dvs"):
+    with pytest.raises(UsageError, match="choose from double-nmnist, double-asl-dvs, n-omniglot"):
         simulate_recordings("mnist", tmp_path)
 
 
@@ -255,7 +261,7 @@ def test_a_full_disk_is_an_error_of_the_operating_system_and_keeps_what_is_whole
         write_atomic(path, content, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(writers, "write_atomic", full)
+        patch.setattr(recording_files, "write_atomic", full)
         with pytest.raises(OSError, match="No space left on device"):
             write_nmnist(tmp_path / "x", train=1, test=0)
     assert len(list((tmp_path / "x").rglob("*.bin"))) == 4

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from support.recordings import random_events
 
+import metaevents as me
 from metaevents.errors import MetaeventsError, UsageError
 from metaevents.sources import DatasetSource, Source
 
@@ -127,6 +130,162 @@ def test_milliseconds_in_whole_numbers_are_warned_of_once(
 def test_a_sensor_size_that_is_none_is_refused(size: Any) -> None:
     with pytest.raises(UsageError, match="sensor_size"):
         DatasetSource([], sensor_size=size, labels="a", name="mine")
+
+
+class Cochlea:
+    """A dataset like tonic's of the Heidelberg digits: one-dimensional, with no list of targets."""
+
+    sensor_size = (700, 1, 1)
+
+    def __init__(self) -> None:
+        self.targets: list[int] = []  # as tonic's base class sets it
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.int64]:
+        rng = np.random.default_rng(index)
+        events = np.zeros(200, [("t", "i8"), ("x", "i8"), ("p", "i8")])
+        events["t"] = np.sort(rng.integers(0, 100_000, 200))
+        events["x"] = rng.integers(0, 70, 200) * 10 + index
+        events["p"] = 1
+        return events, np.int64(index % 2)
+
+
+def test_a_one_dimensional_sensor_gives_samples_of_one_row(tmp_path: Path) -> None:
+    source = DatasetSource(Cochlea(), labels="ab", name="cochlea")
+    assert source.sensor_size == (700, 1)
+    assert [ref.label for ref in source.recordings()] == ["a", "b"] * 6
+    dataset = me.compose(
+        source,
+        arity=2,
+        root=tmp_path,
+        downsample=10,
+        window_us=100_000,
+        bins=20,
+        partition=lambda ref, position, files: "train",
+        splits={"train": ["ab", "ba"]},
+    )
+    assert dataset.frame_shape == (20, 2, 1, 140)
+    frames = dataset.frames("ab", 0, 0)
+    left, right = Cochlea()[0][0], Cochlea()[1][0]
+    assert frames.sum() == frames[:, 1].sum() == 400
+    assert torch.equal(
+        frames[:, 1, 0, :70].sum(0), torch.bincount(torch.tensor(left["x"] // 10)).float()
+    )
+    assert torch.equal(
+        frames[:, 1, 0, 70:].sum(0), torch.bincount(torch.tensor(right["x"] // 10)).float()
+    )
+    events = dataset.events("ab", 0, 0)
+    assert (events["y"].max(), events["x"].max()) == (0, 139)
+    whole = dataset.events("ab", 0, 0, downsampled=False)
+    assert np.array_equal(whole["x"] // 10, events["x"])
+    episode = me.EpisodeLoader(dataset, ways=2, queries=2, layout="TNPHW", bins=5)[0]
+    assert episode.query_x.shape == (5, 4, 2, 1, 140)
+
+
+def test_everything_that_a_split_offers_works_for_one_dimensional_sensors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from metaevents.benchmark import trivial
+    from metaevents.show import show
+
+    monkeypatch.setattr(trivial, "_TRAIN_STEPS", 3)
+    source = DatasetSource(Cochlea(), labels="ab", name="cochlea")
+    classes = {split: ["a", "b"] for split in ("train", "test")}
+    options: dict[str, Any] = {"arity": 1, "downsample": 10, "splits": classes, "bins": 10}
+    test = me.compose(
+        source,
+        root=tmp_path,
+        split="test",
+        name="cochlea",
+        partition=lambda ref, position, files: "test" if position % 2 else "train",
+        **options,
+    )
+    for name, make in trivial.TRIVIAL_BASELINES.items():
+        learner = make(test)
+        episode = me.EpisodeLoader(
+            test, ways=2, queries=1, representation=getattr(learner, "representation", "frames")
+        )[0]
+        support, query = episode.support_x, episode.query_x
+        if getattr(learner, "numpy", False):
+            support, query = support.numpy(), query.numpy()
+        scores = learner.adapt(support, episode.support_y, 2)(query)
+        assert scores.shape == (2, 2), name
+    assert test.as_classification(2, seed=0)[0][0].shape == (10, 2, 1, 70)
+    assert show(tmp_path / "cochlea.h5", tmp_path / "figure.png").stat().st_size > 0
+
+
+def test_crops_of_one_row_are_divided_along_x_alone(tmp_path: Path) -> None:
+    archive = tmp_path / "cochlea.h5"
+    source = DatasetSource(Cochlea(), labels="ab", name="cochlea")
+    me.compose(source, root=tmp_path, name="cochlea", splits={"train": ["ab"]})
+    options: dict[str, Any] = {"arity": 1, "splits": {"train": ["a", "b"]}}
+    dataset = me.compose(archive, crop=(690, 1), downsample=30, **options)
+    assert dataset.frame_shape == (100, 2, 1, 23)
+    with pytest.raises(UsageError, match="cannot be divided by 9"):
+        me.compose(archive, downsample=9, **options)
+
+
+def test_two_dimensional_sensors_need_rows() -> None:
+    pairs = [(table([0, 1])[["x", "t", "p"]], 0)]
+    source = DatasetSource(pairs, sensor_size=(34, 34), labels="a", name="mine")
+    with pytest.raises(UsageError, match=r"recording a/000000 of mine: .*no field y.*34 rows"):
+        source.read(source.recordings()[0])
+    source = DatasetSource(pairs, sensor_size=(34, 1), labels="a", name="mine")
+    assert source.read(source.recordings()[0])[0]["y"].tolist() == [0, 0]
+
+
+def test_the_size_of_the_sensor_is_the_datasets_own() -> None:
+    assert DatasetSource(Gestures(), labels="ab", name="gestures").sensor_size == (128, 128)
+    given = DatasetSource(Gestures(), sensor_size=(64, 32), labels="ab", name="gestures")
+    assert given.sensor_size == (64, 32)
+
+
+def test_the_size_of_the_sensor_is_taken_from_all_events() -> None:
+    arrays = [table([0, 1], x=[5, 11]), table([3], x=40), table([0])[:0], table([0], x=-7)]
+    arrays[1]["y"] = 9
+    counted = Counted([(array, 0) for array in arrays])
+    source = DatasetSource(counted, labels="a", name="mine")
+    assert source.sensor_size == (41, 10)
+    assert counted.reads == [0, 1, 2, 3]  # labels and size in one pass
+    _, repairs = source.read(source.recordings()[3])
+    assert repairs == {"events_out_of_range": 1, "recordings_empty": 1}
+
+
+class Counted:
+    """A list of pairs that notes which were read; like tonic's N-Caltech101, without a size."""
+
+    sensor_size = None
+
+    def __init__(self, pairs: list[Any]) -> None:
+        self.pairs, self.reads = pairs, list[int]()
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Any:
+        self.reads.append(index)
+        return self.pairs[index]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ([table([0], x=4096)], "recording 0 of mine has an event beyond 4096 pixels"),
+        ([table([0]), table([0], x=10**9)], "recording 1 of mine has an event beyond 4096"),
+        ([], "mine has no events to take it from"),
+        ([table([0])[:0]], "mine has no events to take it from"),
+        ([table([0], x=-1)], "mine has no events to take it from"),
+        ([table([0], x=[np.nan])], "recording 0 of mine: x has values that are not finite"),
+    ],
+)
+def test_events_that_give_no_size_are_refused(arrays: list[np.ndarray], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        DatasetSource([(array, 0) for array in arrays], labels="a", name="mine")
+    assert DatasetSource(
+        [(array, 0) for array in arrays], sensor_size=(34, 34), labels="a", name="mine"
+    )
 
 
 @pytest.mark.parametrize("labels", [[], ["a", "a"], ["a", ""], [1, "1"]])

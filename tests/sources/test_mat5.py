@@ -102,6 +102,8 @@ X = matrix("<", b"x", struct.pack("<3d", 1, 2, 3), (3, 1))
         ([header(version=0x0200).ljust(512), b"\x89HDF\r\n\x1a\n"], r"MATLAB 7\.3 .*'-v7'"),
         ([b"MATLAB 7.3 MAT-file".ljust(512), b"\x89HDF\r\n\x1a\n"], r"MATLAB 7\.3 .*'-v7'"),
         ([b"\x89HDF\r\n\x1a\n".ljust(300)], r"MATLAB 7\.3 .*'-v7'"),
+        ([struct.pack("<5i", 0, 9, 1, 0, 3), b"ts\0", bytes(72)], r"perhaps of MATLAB 4.*'-v7'"),
+        ([struct.pack(">5i", 1000, 9, 1, 0, 3), b"ts\0", bytes(72)], "perhaps of MATLAB 4"),
         ([header(), X[:-1]], "ends after the end of the file"),
         ([header(), X[:4]], "within the header of an element"),
         ([header(), struct.pack("<II", 14, 0xFFFFFFFF)], "ends after the end of the file"),

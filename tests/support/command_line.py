@@ -12,7 +12,7 @@ import pytest
 
 import baselines.cli
 import metaevents.cli
-from metaevents.cli import benchmark, data, main
+from metaevents.cli import benchmark, data, listing, main
 
 Main = Callable[[Sequence[str]], int]
 
@@ -44,7 +44,10 @@ def error_line(capsys: pytest.CaptureFixture[str], *arguments: object, program: 
 def all_options() -> Iterator[tuple[Main, str, argparse.Action]]:
     """(the program's main function, name of the command, argument) of every command we have."""
     programs = (
-        (metaevents.cli.main, (*data.commands(), *benchmark.commands())),
+        (
+            metaevents.cli.main,
+            (*data.commands(), *benchmark.commands(), *listing.commands()),
+        ),
         (baselines.cli.main, baselines.cli.commands()),
     )
     for program, commands in programs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ssl
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from socket import SHUT_RDWR
 from types import TracebackType
 from typing import Any
@@ -68,18 +70,29 @@ class Request:
 class MisbehavingServer:
     """Serves files from memory. Each request takes the file's next answer, then the correct one.
 
+    Args:
+        certificate: A PEM file with a certificate for "localhost" and its key, to serve https.
+
     Example:
         with MisbehavingServer() as server:
             url = server.serve("Train.zip", body, Answer(cut_after=1000))
     """
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Path | None = None) -> None:
         self.log: list[Request] = []
         self._files: dict[str, tuple[bytes, list[Answer]]] = {}
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
+        self._secure = certificate is not None
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            # Handshakes belong into the threads of the connections.
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.01}
         )
@@ -102,7 +115,8 @@ class MisbehavingServer:
     @property
     def url(self) -> str:
         """URL of the server, without a slash at the end."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        address = "https://localhost" if self._secure else "http://127.0.0.1"
+        return f"{address}:{self._server.server_address[1]}"
 
     def serve(self, name: str, body: bytes, *answers: Answer) -> str:
         """Publish a file at `/name`; return its URL."""
@@ -126,6 +140,10 @@ class MisbehavingServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def handle(self) -> None:
+                with suppress(OSError):  # the client gives up at the handshake
+                    super().handle()
 
             def do_GET(self) -> None:
                 self.close_connection = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 
 from metaevents._version import __version__
 from metaevents.benchmark import statistics
+from metaevents.benchmark.episode_files import episode_file, list_digest, write_episode_file
 from metaevents.benchmark.predictions import Predictions
-from metaevents.benchmark.protocols import Protocol, protocols
+from metaevents.benchmark.protocols import EpisodeList, Protocol, protocols
 from metaevents.benchmark.validation import read_entry
 from metaevents.errors import UsageError
 from metaevents.specs import class_name, get_spec
@@ -34,6 +36,23 @@ def find_protocol(
     wanted = (name, dataset, pairing, classes)
     (protocol,) = (p for p in protocols() if (p.name, p.dataset, p.pairing, p.classes) == wanted)
     return protocol
+
+
+MADE_IDS = [f"made/{number:05d}" for number in range(4000)]
+"""Recording ids of the invented episodes."""
+
+
+@cache
+def made_episodes(run: Protocol, names: tuple[str, ...], identity: str) -> EpisodeList:
+    """Return invented episodes of a protocol: random classes, labels and recordings."""
+    rng = np.random.default_rng([1, *identity.encode()])
+    n_support = run.ways * run.shots
+    labels = rng.integers(0, run.ways, (run.episodes, run.n_queries)).astype(np.int16)
+    classes = rng.random((run.episodes, len(names))).argsort(axis=1)[:, : run.ways]
+    queries = rng.integers(0, len(MADE_IDS), (run.episodes, run.n_queries, 2)).astype(np.int32)
+    support = rng.integers(0, len(MADE_IDS), (run.episodes, n_support, 2)).astype(np.int32)
+    digest = list_digest(run, names, MADE_IDS, labels, classes, queries, support)
+    return EpisodeList(labels, classes.astype(np.int16), queries, support, digest)
 
 
 def write_entry(
@@ -58,18 +77,18 @@ def write_entry(
     hardness = np.random.default_rng(0).normal(0, 0.04, run.episodes)
     rng = np.random.default_rng([seed, *stem.encode()])
     right = rng.random((run.episodes, run.n_queries)) < np.clip(accuracy + hardness, 0, 1)[:, None]
-    truth = np.random.default_rng(1).integers(0, run.ways, right.shape)
-    labels = np.where(right, truth, (truth + 1) % run.ways).astype(np.int16)
-    fingerprint, episodes_digest = (
-        hashlib.sha256(f"{what} {identity}".encode()).hexdigest()
-        for what in ("archive", "episodes")
-    )
     splits = get_spec(run.dataset).rules(simulated=False).splits
     names = sorted(class_name(components) for components in splits[run.classes][run.split])
+    episodes = made_episodes(run, tuple(names), identity)
+    labels = np.where(right, episodes.labels, (episodes.labels + 1) % run.ways).astype(np.int16)
+    fingerprint = hashlib.sha256(f"archive {identity}".encode()).hexdigest()
+    episodes_digest = episodes.digest
     per_episode = right.mean(axis=1)
     folder.mkdir(parents=True, exist_ok=True)
+    if not episode_file(folder, episodes_digest).exists():
+        write_episode_file(folder, episodes, names, MADE_IDS)
     digest = Predictions(run, fingerprint, episodes_digest, labels).save(folder / f"{stem}.npz")
-    mean, half = float(right.mean()), statistics.ci95(per_episode)
+    mean, half = float(right.mean()), statistics.episode_ci95(per_episode)
     document = {
         "format": "metaevents-entry",
         "format_version": 1,
@@ -101,16 +120,20 @@ def write_entry(
             },
             "episodes_digest": episodes_digest,
             "accuracy": mean,
-            "ci95": half,
-            "bootstrap95": [max(0.0, mean - 2.2 * half), min(1.0, mean + 2.4 * half)],
+            "ci95": min(1.0, 2.3 * half),
+            "episode_ci95": half,
+            "unshared_accuracy": mean,
+            "unshared_queries": 1.0,
             "trials": None,
             "training_seeds": None,
             "per_class": {name: float(np.clip(rng.normal(mean, 0.08), 0, 1)) for name in names},
             "per_episode": per_episode.tolist(),
             "transductive": False,
             "transductive_evidence": None,
+            "stateful": False,
+            "stateful_evidence": None,
             "deterministic": True,
-            "time": {"adapt_ms": 12.5, "classify_ms": 3.25, "total_s": 9.5},
+            "time": {"adapt_ms": 12.5, "classify_ms": 3.25, "probe_s": 1.5, "total_s": 9.5},
             "peak_memory_mb": 812.5,
             "parameters": 262_949,
             "spikes_per_sample": None,

@@ -6,14 +6,13 @@ import os
 from pathlib import Path
 
 import numpy as np
+from support.packages import import_or_skip
 from support.recordings import nmnist_bytes, random_events
 
 
 def test_nmnist_bytes_are_what_tonic_reads(tmp_path: Path) -> None:
-    from tonic.io import events_struct, read_mnist_file
-
+    tonic_io = import_or_skip("tonic.io", "pip install 'metaevents[tonic]'")
     events = random_events(9, 300)
     (tmp_path / "x.bin").write_bytes(nmnist_bytes(events))
-    assert np.array_equal(
-        read_mnist_file(os.fspath(tmp_path / "x.bin"), dtype=events_struct), events
-    )
+    read = tonic_io.read_mnist_file(os.fspath(tmp_path / "x.bin"), dtype=tonic_io.events_struct)
+    assert np.array_equal(read, events)

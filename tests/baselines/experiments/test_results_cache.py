@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import subprocess
 import time
 from pathlib import Path
@@ -16,6 +18,7 @@ from baselines.experiments import reproduce
 from baselines.experiments.results_cache import ResultsCache
 from baselines.training import train
 from metaevents.errors import UsageError
+from metaevents.hashing import digest_json
 
 
 def test_a_result_is_computed_once(tmp_path: Path) -> None:
@@ -40,6 +43,55 @@ def test_a_file_that_holds_no_cached_results_is_refused(content: str, tmp_path: 
         ResultsCache(tmp_path, "fig3")
 
 
+def refusal(folder: Path) -> str | None:
+    try:
+        ResultsCache(folder, "a")
+    except UsageError as error:
+        return str(error)
+    return None
+
+
+def check_damage(folder: Path, n: int) -> None:
+    """A damaged file of cached results is refused with its name, or holds what was written."""
+    results = {"x": [0.25, 0.5], "y": {"": [1.0], "b": ["text"]}}
+    for key, value in results.items():
+        ResultsCache(folder, "a").get({"key": key}, lambda value=value: value)
+    path, draw, refused = folder / "a.json", random.Random(7), 0
+    content = path.read_bytes()
+    for number in range(n):
+        data = bytearray(content)
+        if number % 4:
+            data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+        else:
+            del data[draw.randrange(len(data)) :]
+        path.write_bytes(data)
+        message = refusal(folder)
+        if message is not None:
+            refused += 1
+            assert str(path) in message
+            assert "\n" not in message
+            continue
+        cache = ResultsCache(folder, "a")
+        for key, value in results.items():
+            assert cache.get({"key": key}, lambda value=value: value) == value
+    assert refused > 0.9 * n
+
+
+def test_damaged_results_are_refused(tmp_path: Path) -> None:
+    check_damage(tmp_path, 100)
+
+
+@pytest.mark.attack
+def test_many_damaged_results_are_refused(tmp_path: Path) -> None:
+    check_damage(tmp_path, 5000)
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "other.json")
+    with pytest.raises(UsageError, match=r"other\.json is no regular file"):
+        ResultsCache(tmp_path, "a")
+
+
 def test_an_experiment_that_was_killed_continues_where_it_was(
     archive: Path, runs: Path, tmp_path: Path
 ) -> None:
@@ -56,21 +108,21 @@ def test_an_experiment_that_was_killed_continues_where_it_was(
     assert not (results(tmp_path) / "table2.json").exists()
     kept = json.loads(cached.read_text("utf-8"))
     first = next(iter(kept["results"].values()))
-    first[""] = [0.125] * 3  # a value that no computation gives
-    cached.write_text(json.dumps(kept), "utf-8")
+    first[""] = ["1" * len(text) for text in first[""]]  # nothing was trained to be so good
+    cached.write_text(json.dumps({**kept, "sha256": digest_json(kept["results"])}), "utf-8")
     assert main(words) == 0
     row = document(tmp_path, "table2")["rows"][0]
     whole = tmp_path / "whole"
     reproduce("table2", archive, whole, runs=[runs], episodes=3, device="cpu", progress=False)
     untouched = document(whole, "table2")["rows"]
     second_trial = 2 * untouched[0]["accuracy"] - _first_trial(whole / "cached" / "table2.json")
-    assert row["accuracy"] == pytest.approx((0.125 + second_trial) / 2, abs=1e-3)
+    assert row["accuracy"] == pytest.approx((1 + second_trial) / 2, abs=1e-3)
     assert document(tmp_path, "table2")["rows"][1:] == untouched[1:]
 
 
 def _first_trial(cached: Path) -> float:
     values = next(iter(json.loads(cached.read_text("utf-8"))["results"].values()))[""]
-    return float(sum(values) / len(values))
+    return sum(text.count("1") / len(text) for text in values) / len(values)
 
 
 def test_other_weights_or_episodes_are_computed_anew(

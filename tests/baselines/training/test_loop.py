@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -23,12 +24,14 @@ from support.training_runs import (
 )
 
 import metaevents as me
+from baselines.accuracy import recording_design
 from baselines.config import MODELS
 from baselines.learners import load
 from baselines.training.folder import learning_curve
 from baselines.training.loop import TrainingError, TrainingRun, train
+from baselines.training.validation import validation_episodes
 from baselines.weights_file import read_weights
-from metaevents.benchmark.statistics import ci95
+from metaevents.benchmark.statistics import ci95, episode_ci95
 from metaevents.errors import UsageError
 
 
@@ -210,10 +213,21 @@ def test_validation_intervals_are_those_of_the_benchmark(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = TrainingRun(small("cnn-maml", steps=2), archive, tmp_path, progress=False)
-    accuracies = [0.25, 0.5, 0.75]
-    monkeypatch.setattr(run, "_validation_accuracies", lambda: accuracies)
+    answers: list[np.ndarray] = []
+    measure = run._validation_answers
+
+    def measured() -> np.ndarray:
+        answers.append(measure())
+        return answers[-1]
+
+    monkeypatch.setattr(run, "_validation_answers", measured)
     run.run()
-    assert learning_curve(tmp_path)[0]["val_ci95"] == ci95(accuracies)
+    (found,) = answers
+    episodes = validation_episodes(run.val, run.config, run.learner.representation)
+    line = learning_curve(tmp_path)[0]
+    assert line["val_accuracy"] == pytest.approx(found.mean())
+    assert line["val_ci95"] == pytest.approx(ci95(found, recording_design([episodes])))
+    assert line["val_episode_ci95"] == pytest.approx(episode_ci95(found.mean(axis=1)))
 
 
 def test_a_single_validation_episode_has_the_widest_interval(archive: Path, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metaevents.benchmark.untrusted import describe, parse_json, read_arrays, read_bytes
 from metaevents.errors import MissingError, UsageError
+from metaevents.untrusted import describe, parse_json, read_arrays, read_bytes
 
 
 def test_a_file_is_read_up_to_its_largest_size(tmp_path: Path) -> None:
