@@ -168,7 +168,7 @@ def test_the_console_scripts(built: Path) -> None:
         text = archive.read(name).decode()
     assert text.splitlines() == [
         "[console_scripts]",
-        "metaevents = metaevents.cli:main",
+        "metaevents = metaevents.__main__:main",
         "metaevents-baselines = metaevents.cli.baselines:main",
     ]
 
