@@ -40,7 +40,7 @@ def test_every_block_says_whether_it_runs() -> None:
 @pytest.mark.parametrize(
     "block",
     [b for b in BLOCKS if (b["mark"] or "").startswith("run")],
-    ids=lambda b: b["code"][:40],
+    ids=lambda b: ("needs " if "needs:" in b["mark"] else "") + b["code"][:40],
 )
 def test_a_block_runs(block: re.Match[str], folder: Path) -> None:
     for package in re.findall(r"needs: (\w+)", block["mark"]):
