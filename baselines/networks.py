@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -171,7 +171,8 @@ def fill_orthogonal(tensor: Tensor, generator: torch.Generator | None = None) ->
         return tensor.copy_(drawn)
 
 
-class LayerTrace(NamedTuple):
+@dataclass(frozen=True)
+class LayerTrace:
     """What went through one layer in a forward pass; see `SpikingNet.trace`.
 
     The head's sizes H and W are 1, and its C is the number of features.
@@ -195,7 +196,8 @@ class LayerTrace(NamedTuple):
     fired: int | None
 
 
-class Trace(NamedTuple):
+@dataclass(frozen=True)
+class Trace:
     """A forward pass: the logits [n, ways], and what went through each layer, in order."""
 
     logits: Tensor

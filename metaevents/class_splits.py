@@ -22,7 +22,7 @@ DISJOINT = "disjoint"
 DISJOINT_LABELS = "disjoint-labels"
 """Name of the class split that deals the labels; a split has all classes of its labels."""
 
-Splits: TypeAlias = "str | Mapping[str, Iterable[str | Sequence[str]]]"
+Splits: TypeAlias = str | Mapping[str, Iterable[str | Sequence[str]]]
 """`DISJOINT`, `DISJOINT_LABELS`, or split -> its classes, each a name or a tuple of labels."""
 
 _MAX_CLASSES = 3_000_000  # all pairs of the 1,623 characters of N-Omniglot are 2,634,129
