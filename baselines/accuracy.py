@@ -55,12 +55,19 @@ def learner_accuracy(learner: Learner, episode: Episode, ways: int | None = None
     return float(learner_answers(learner, episode, ways).double().mean())
 
 
-def recording_design(loaders: Sequence[EpisodeLoader]) -> RecordingDesign:
+def recording_design(
+    loaders: Sequence[EpisodeLoader],
+    beside: Sequence[EpisodeLoader] = (),
+    shots: int | None = None,
+) -> RecordingDesign:
     """Return which recordings the episodes of loaders share, for intervals over recordings.
 
     Args:
         loaders: Loaders of one dataset with equal ways, shots and queries; each loads single
             episodes.
+        beside: As many loaders, of the episodes whose support was learned beside that of each
+            episode; none by default.
+        shots: The first shots of each class that were learned; None for all.
 
     Returns:
         The design of their episodes, one loader after the other.
@@ -68,11 +75,19 @@ def recording_design(loaders: Sequence[EpisodeLoader]) -> RecordingDesign:
     dataset = loaders[0].dataset
     index = {name: place for place, name in enumerate(dataset.classes)}
     draws = [loader.episode_sampler(i) for loader in loaders for i in range(len(loader))]
+    others = [loader.episode_sampler(i) for loader in beside for i in range(len(loader))]
+    support = np.array([draw.support for draw in draws], np.int32)
+    if shots is not None:
+        by_class = support.reshape(len(support), loaders[0].ways, -1, support.shape[-1])
+        support = by_class[:, :, :shots].reshape(len(support), -1, support.shape[-1])
+    if others:
+        other = np.array([draw.support for draw in others], np.int32)
+        support = np.concatenate([support, other], axis=1)
     episodes = EpisodeList(
         labels=np.array([draw.query_y for draw in draws], np.int16),
         classes=np.array([[index[name] for name in draw.classes] for draw in draws], np.int16),
         queries=np.array([draw.query for draw in draws], np.int32),
-        support=np.array([draw.support for draw in draws], np.int32),
+        support=support,
         digest="",
     )
     return RecordingDesign.of(episodes, dataset.pairing)

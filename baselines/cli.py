@@ -69,6 +69,12 @@ def commands() -> Iterable[Command]:
         "reproduce", "reproduce the paper's tables and figures", _reproduce_arguments, _reproduce
     )
     yield Command(
+        "deals",
+        "train and evaluate baselines in the ten deals of novel components, and write a table",
+        _deals_arguments,
+        _deals,
+    )
+    yield Command(
         "export",
         "write a trained spiking network as a graph of NIR, for other simulators and chips",
         _export_arguments,
@@ -216,6 +222,21 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="recipe of the baseline of the release",
     )
+    parser.add_argument(
+        "--training-pairing",
+        choices=PAIRINGS,
+        default="all",
+        help="pairing with which the baseline of the release was trained",
+    )
+    parser.add_argument(
+        "--training-seeds",
+        type=whole_number(0, MAX_SEED),
+        nargs="+",
+        default=[0],
+        metavar="N",
+        help="seeds of the trainings of the baseline of the release; the entry has the predictions "
+        "of the first one, and mean and deviation over all",
+    )
     _device_option(parser)
     parser.add_argument(
         "--force",
@@ -261,16 +282,21 @@ def _evaluate(args: argparse.Namespace) -> None:
                 classes=dataset.class_split,
                 ways=ways,
                 recipe=args.recipe,
+                pairing=args.training_pairing,
+                seed=seed,
                 device=str(device),
                 force=args.force,
             )
             for name in args.weights
+            for seed in (args.training_seeds if name in MODELS else [0])
         ]
         method.update({**_method_fields(learners), **given})
         return learners
 
     words = ["python", "-m", "baselines", "evaluate", *args.weights]
     words += ["--recipe", args.recipe] if args.recipe != "best" else []
+    words += ["--training-pairing", args.training_pairing] * (args.training_pairing != "all")
+    words += ["--training-seeds", *map(str, args.training_seeds)] * (args.training_seeds != [0])
     words += ["--force"] if args.force else []
     evaluate_and_write(args, make, f"baselines:{args.weights[0]}", words, method)
 
@@ -278,7 +304,9 @@ def _evaluate(args: argparse.Namespace) -> None:
 def _method_name(config: RunConfig) -> str:
     """Return the name of a baseline on the leaderboard: "SNN-MAML", "SNN-MAML (paper)"."""
     name = config.model.upper()
-    return name if config.recipe == "best" else f"{name} ({config.recipe})"
+    marks = [config.recipe] if config.recipe != "best" else []
+    marks += [f"trained with pairing {config.pairing}"] if config.pairing != "all" else []
+    return f"{name} ({', '.join(marks)})" if marks else name
 
 
 def _method_fields(learners: Sequence[Baseline]) -> dict[str, Any]:
@@ -298,11 +326,12 @@ def _method_fields(learners: Sequence[Baseline]) -> dict[str, Any]:
     return {
         "name": _method_name(config),
         "authors": ["The metaevents authors"],
-        "citation": "doi:10.1088/2634-4386/ac8828 (method)",
+        "citation": "doi:10.1088/2634-4386/ac8828 "
+        f"({'network' if config.kind.method == 'components' else 'method'})",
         "code": "metaevents",
         "commit": __version__,
         "other_data": "none",
-        "notes": f"Recipe of {'this package' if config.recipe == 'best' else 'the paper'}, seed "
+        "notes": f"Recipe of {'the paper' if config.recipe == 'paper' else 'this package'}, seed "
         f"{seeds}: {training}; trained on "
         f"{recordings:,} recordings of {classes} classes ({record.source}); chosen at step {steps} "
         "on validation episodes.",
@@ -341,12 +370,31 @@ def _reproduce_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pairing", choices=PAIRINGS, default="all", help="pairing of runs and episodes"
     )
-    parser.add_argument("--classes", choices=CLASS_SPLITS, default="published", help="class split")
+    parser.add_argument(
+        "--classes",
+        choices=CLASS_SPLITS,
+        default="published",
+        metavar="NAME",
+        help="class split: published, or a deal, novel-components to novel-components-10",
+    )
     parser.add_argument(
         "--episodes",
         type=whole_number(1),
         metavar="N",
         help="episodes per trial (default: the budget's)",
+    )
+    parser.add_argument(
+        "--trials",
+        type=whole_number(1),
+        metavar="N",
+        help="streams of episodes per number (default: the budget's)",
+    )
+    parser.add_argument(
+        "--models",
+        choices=tuple(MODELS),
+        nargs="+",
+        metavar="NAME",
+        help="models to measure, of an experiment that measures several (default: all)",
     )
     parser.add_argument(
         "--tuning",
@@ -368,12 +416,13 @@ def _reproduce(args: argparse.Namespace) -> None:
             "WORLD_SIZE announces several processes, but `reproduce` runs in one; unset WORLD_SIZE"
         )
     require_writable_folder(args.out)  # checked before the work, which takes long
-    names = ("budget", "pairing", "classes", "episodes", "tuning", "device")
+    names = ("budget", "pairing", "classes", "episodes", "trials", "models", "tuning", "device")
     options = {name: getattr(args, name) for name in names}
     words = ["--archive", args.archive, "--out", args.out]
     words += ["--runs", *args.runs] if args.runs else []
     for name, value in options.items():
-        words += [f"--{name}", value] if value is not None else []
+        if value is not None:
+            words += [f"--{name}", *(value if isinstance(value, list) else [value])]
     experiments = tuple(EXPERIMENT_MODULES) if args.experiment == "all" else (args.experiment,)
     for name in experiments:
         command = command_line("python", "-m", "baselines", "reproduce", name, *words)
@@ -381,6 +430,73 @@ def _reproduce(args: argparse.Namespace) -> None:
         if args.json:
             print_json({"experiment": name, "files": [str(path) for path in paths]})
             continue
+        print(next(path for path in paths if path.suffix == ".md").read_text("utf-8"))
+
+
+# --- deals ---------------------------------------------------------------------------------------
+
+
+def _deals_arguments(parser: argparse.ArgumentParser) -> None:
+    archive_option(parser)
+    parser.add_argument(
+        "--out",
+        type=path_argument,
+        required=True,
+        metavar="DIR",
+        help="folder for runs, results and the table; what is there is taken up",
+    )
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        metavar="NAME",
+        help="floor:NAME, MODEL or MODEL:RECIPE, such as cnn-components:own (default: all of the "
+        "table)",
+    )
+    parser.add_argument(
+        "--deals",
+        nargs="+",
+        type=whole_number(1),
+        metavar="N",
+        help="numbers of the deals (default: 1 to 10)",
+    )
+    parser.add_argument(
+        "--steps",
+        type=whole_number(1),
+        default=2000,
+        metavar="N",
+        help="training steps of every model, pre-training among them (default: 2000)",
+    )
+    parser.add_argument(
+        "--protocol", default="sample-5way-1shot", metavar="NAME", help="protocol of the results"
+    )
+    parser.add_argument(
+        "--pairing", choices=PAIRINGS, default="all", help="pairing of runs and episodes"
+    )
+    parser.add_argument(
+        "--episodes",
+        type=whole_number(1),
+        metavar="N",
+        help="episodes per result (default: the protocol's)",
+    )
+    parser.add_argument(
+        "--jobs", type=whole_number(1), default=1, metavar="N", help="number of processes"
+    )
+    _device_option(parser)
+    json_flag(parser)
+
+
+def _deals(args: argparse.Namespace) -> None:
+    from baselines import deals
+    from metaevents.files import require_writable_folder
+
+    require_writable_folder(args.out)  # checked before the work, which takes long
+    names = ("archive", "out", "steps", "protocol", "pairing", "device", "episodes")
+    setting = deals.Setting(**{name: getattr(args, name) for name in names})
+    given = {name: value for name in ("deals",) if (value := getattr(args, name)) is not None}
+    paths = deals.run(setting, args.models or deals.METHODS, jobs=args.jobs, **given)
+    if args.json:
+        print_json({"files": [str(path) for path in paths]})
+    else:
         print(next(path for path in paths if path.suffix == ".md").read_text("utf-8"))
 
 
@@ -401,12 +517,13 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
         "--dataset",
         default="double-nmnist",
         metavar="NAME",
-        help="dataset of the baseline of the release",
+        help="dataset of the baseline",
     )
     parser.add_argument(
         "--classes",
         choices=CLASS_SPLITS,
         default="published",
+        metavar="NAME",
         help="class split of the baseline of the release",
     )
     parser.add_argument(
@@ -452,7 +569,9 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _publish_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=path_argument, metavar="RUN", help="the run's folder")
+    parser.add_argument(
+        "run", type=path_argument, metavar="RUN", help="the run's folder, or published weights"
+    )
     parser.add_argument(
         "--archive",
         type=path_argument,
@@ -465,15 +584,18 @@ def _publish_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder to write to (default: that of the package)",
     )
+    _device_option(parser)
 
 
 def _publish(args: argparse.Namespace) -> None:
     from baselines.publish import publish
+    from metaevents.distributed import pick_device
     from metaevents.files import require_writable_folder
 
     if args.to:
         require_writable_folder(args.to)
-    print(f"{publish(args.run, args.archive, args.to)}: written")
+    device = str(pick_device(args.device))
+    print(f"{publish(args.run, args.archive, args.to, device=device)}: written")
 
 
 def _measure_arguments(parser: argparse.ArgumentParser) -> None:

@@ -26,13 +26,16 @@ class Model:
 
     Attributes:
         network: "spiking" for `networks.SpikingNet`, "conv" for `networks.ConvNet`.
-        method: "maml" for meta-learning, "transfer" for supervised training and a new last layer.
+        method: "maml" for meta-learning, "transfer" for supervised training and a new last layer,
+            "components" for supervised training on single components and matching of features.
         second_order: Whether MAML differentiates through the inner gradients.
+        reptile: Whether the outer loop is that of REPTILE (Nichol et al. 2018) in place of MAML's.
     """
 
     network: Literal["spiking", "conv"]
-    method: Literal["maml", "transfer"]
+    method: Literal["maml", "transfer", "components"]
     second_order: bool = True
+    reptile: bool = False
 
 
 MODELS: Mapping[str, Model] = {
@@ -40,14 +43,18 @@ MODELS: Mapping[str, Model] = {
     "snn-fomaml": Model("spiking", "maml", second_order=False),
     "cnn-maml": Model("conv", "maml"),
     "cnn-fomaml": Model("conv", "maml", second_order=False),
+    "snn-reptile": Model("spiking", "maml", second_order=False, reptile=True),
+    "cnn-reptile": Model("conv", "maml", second_order=False, reptile=True),
     "snn-transfer": Model("spiking", "transfer"),
     "cnn-transfer": Model("conv", "transfer"),
+    "snn-components": Model("spiking", "components"),
+    "cnn-components": Model("conv", "components"),
 }
 """The baselines by name."""
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "pooling": ("max", "average"),
-    "precision": ("float32", "bfloat16"),
+    "precision": ("float32", "tf32", "bfloat16"),
 }
 
 _MAX_COUNT = 1_000_000
@@ -63,7 +70,8 @@ _WHOLE: Mapping[str, tuple[int, int]] = {
     "test_steps": (0, 10_000), "steps": (1, _MAX_STEPS), "meta_batch_size": (1, _MAX_COUNT),
     "val_every": (1, _MAX_STEPS), "val_episodes": (1, _MAX_COUNT),
     "pretrain_steps": (0, _MAX_STEPS), "seed": (0, _MAX_SEED), "batch_size": (1, _MAX_COUNT),
-    "holdout_every": (0, _MAX_STEPS), "head_steps": (1, 100_000),
+    "holdout_every": (0, _MAX_STEPS), "head_steps": (1, 100_000), "match_aligned": (0, _MAX_COUNT),
+    "match_shift": (0, 16),
 }  # fmt: skip
 
 _LEARNING_RATES = ("lr", "inner_lr", "head_lr")
@@ -76,9 +84,15 @@ _MAX_LAYERS = 16
 _MAX_CHANNELS = 1 << 16
 
 
-def _option(default: T, help: str) -> T:
-    """Return a dataclass field; `help` describes it on the command line and in the reference."""
-    option: T = field(default=default, metadata={"help": help})
+def _option(default: T, help: str, components: bool = False) -> T:
+    """Return a dataclass field; `help` describes it on the command line and in the reference.
+
+    Args:
+        default: The default.
+        help: What it is.
+        components: Whether only models that compare components have it.
+    """
+    option: T = field(default=default, metadata={"help": help, "components": components})
     return option
 
 
@@ -94,7 +108,9 @@ class RunConfig:
 
     dataset: str = _option("double-nmnist", "dataset; trains on its train split")
     pairing: str = _option("all", "pairing of recordings: all or published")
-    classes: str = _option("published", "class split: published or novel-components")
+    classes: str = _option(
+        "published", "class split: published, or a deal, novel-components to novel-components-10"
+    )
     ways: int = _option(5, "classes per episode")
     shots: int = _option(1, "support samples per class")
     queries: int = _option(10, "query samples per class")
@@ -131,8 +147,10 @@ class RunConfig:
     meta_batch_size: int = _option(1, "tasks per outer step, over all processes")
     lr: float = _option(2e-3, "learning rate of Adam at the first step")
     min_lr_ratio: float = _option(1 / 50, "final learning rate as a share of lr")
-    precision: Literal["float32", "bfloat16"] = _option(
-        "float32", "float32, or bfloat16 for mixed precision"
+    precision: Literal["float32", "tf32", "bfloat16"] = _option(
+        "float32",
+        "float32, tf32 (on a GPU: faster products of 10 bits of mantissa), or bfloat16 for mixed "
+        "precision",
     )
     val_every: int = _option(
         250, "steps between validations; the best validation's weights are kept"
@@ -150,6 +168,27 @@ class RunConfig:
     head_steps: int = _option(100, "transfer: gradient steps of the new last layer, per episode")
     head_lr: float = _option(0.1, "transfer: learning rate of the new last layer")
     head_weight_decay: float = _option(1e-3, "transfer: weight decay of the new last layer")
+
+    match_aligned: int = _option(
+        2,
+        "components: number of the first convolutions that are compared after alignment",
+        components=True,
+    )
+    match_shift: int = _option(
+        1, "components: largest shift of the support that is tried, in cells", components=True
+    )
+    match_turn: float = _option(
+        15.0, "components: turn of the support that is tried both ways, in degrees", components=True
+    )
+    match_scale: float = _option(
+        1.18, "components: factor by which the support is enlarged and reduced", components=True
+    )
+    sharing: float = _option(
+        0.0,
+        "components: weight of the comparison with all support sides of an episode; 0 compares "
+        "with the class's own sides alone",
+        components=True,
+    )
 
     def __post_init__(self) -> None:
         """Check every field, and make numbers of other libraries Python numbers."""
@@ -180,11 +219,29 @@ class RunConfig:
         checked["head_weight_decay"] = finite_number(
             "head_weight_decay", self.head_weight_decay, least=0
         )
+        checked["match_turn"] = finite_number("match_turn", self.match_turn, least=0, most=180)
+        checked["match_scale"] = finite_number("match_scale", self.match_scale, least=1, most=100)
+        checked["sharing"] = finite_number("sharing", self.sharing, least=0, most=1e6)
         if checked["kernel"] % 2 == 0:
             raise UsageError(f"kernel={checked['kernel']} is even; give an odd number, such as 5")
         if not isinstance(self.learn_inner_lrs, bool):
             raise UsageError(f"learn_inner_lrs={self.learn_inner_lrs!r}; give True or False")
+        if self.learn_inner_lrs and self.kind.reptile:
+            raise UsageError(
+                f"learn_inner_lrs=True with {self.model}; REPTILE has no gradient by the learning"
+                " rate of the inner loop, so give False"
+            )
+        samples = checked["ways"] * (checked["shots"] + checked["queries"])
+        if self.kind.reptile and not 1 <= checked["inner_steps"] <= samples:
+            raise UsageError(
+                f"inner_steps={checked['inner_steps']} with {self.model}; the inner steps share the"
+                f" {samples} samples of a training task, so give 1 to {samples}"
+            )
         depth = len(checked["channels"])
+        if self.kind.method == "components" and checked["match_aligned"] > depth:
+            raise UsageError(
+                f"match_aligned={checked['match_aligned']}; the network has {depth} convolutions"
+            )
         layers = ("all", "head", "body", *map(str, range(depth + 1)))
         if not isinstance(self.inner_layers, str) or self.inner_layers not in layers:
             raise UsageError(
@@ -200,8 +257,10 @@ class RunConfig:
         return MODELS[self.model]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the configuration as a JSON document."""
-        return {**asdict(self), "channels": list(self.channels)}
+        """Return the configuration as a JSON document, without fields of other models alone."""
+        others = set() if self.kind.method == "components" else _COMPONENT_FIELDS
+        values = {**asdict(self), "channels": list(self.channels)}
+        return {name: value for name, value in values.items() if name not in others}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
@@ -225,9 +284,38 @@ class RunConfig:
 
     @property
     def file_name(self) -> str:
-        """The file name of the weights that ship; transfer weights serve any number of ways."""
-        ways = f".{self.ways}way" if self.kind.method == "maml" else ""
-        return f"{self.model}.{self.recipe}.{self.dataset}.{self.classes}{ways}.safetensors"
+        """The file name of the weights that ship.
+
+        Transfer weights serve any number of ways. Pairing "all" and seed 0 are not named, so
+        `snn-maml.best.double-nmnist.published.5way.seed1.safetensors` is the training with seed 1.
+        """
+        parts = [self.model, self.recipe, self.dataset, self.classes]
+        parts += [f"{self.ways}way"] if self.kind.method == "maml" else []
+        parts += [f"{self.pairing}-pairing"] if self.pairing != "all" else []
+        parts += [f"seed{self.seed}"] if self.seed else []
+        return ".".join([*parts, "safetensors"])
+
+    def variant(self, recipe: str) -> RunConfig:
+        """Return the configuration of another recipe that takes the same weights.
+
+        Recipes of models that compare components train alike and compare differently. All others
+        have weights of their own.
+
+        Args:
+            recipe: Name of the recipe.
+
+        Raises:
+            UsageError: The recipe is unknown or needs other weights.
+        """
+        if recipe == self.recipe:
+            return self
+        alike = SAME_WEIGHTS if self.kind.method == "components" else ()
+        if recipe not in alike or self.recipe not in alike:
+            raise UsageError(
+                f"recipe {recipe!r} of {self.model} has other weights than {self.recipe!r}; load "
+                f"the weights of recipe {recipe!r}"
+            )
+        return replace(self, recipe=recipe, sharing=RECIPES[self.model][recipe].sharing)
 
     @property
     def pretraining(self) -> RunConfig:
@@ -261,6 +349,8 @@ def check_channels(channels: Iterable[int]) -> tuple[int, ...]:
     return tuple(whole_number("channels", size, least=1, most=_MAX_CHANNELS) for size in sizes)
 
 
+_COMPONENT_FIELDS = {each.name for each in fields(RunConfig) if each.metadata["components"]}
+
 # The field descriptions stand once: here they become the reference's `Attributes:`.
 RunConfig.__doc__ = (
     cleandoc(RunConfig.__doc__ or "")
@@ -282,10 +372,32 @@ _BEST: Mapping[tuple[str, str], dict[str, Any]] = {
     },
 }  # fmt: skip
 
+_MATCHING: Mapping[str, dict[str, Any]] = {
+    "spiking": {
+        "time_stride": 4, "steps": 800, "val_every": 800, "shift": 1, "match_shift": 0,
+    },
+    "conv": {"norm_groups": 8, "steps": 800, "val_every": 800, "shift": 1},
+}  # fmt: skip
+
+SAME_WEIGHTS = ("best", "own")
+"""Recipes, of models that compare components, that take the same weights."""
+
+_SHARING = 2.5  # of the recipe that compares with all support sides
+
 _META: Mapping[str, Any] = {"meta_batch_size": 2, "lr": 1e-3, "learn_inner_lrs": True}
 
 # More inner steps make up for the terms that first-order gradients leave out.
 _FIRST_ORDER: Mapping[str, Any] = {"inner_steps": 5}
+
+# The numbers of steps and of samples per step are those of Nichol et al. (2018) for 5-way 1-shot:
+# 5 steps on 10 samples each. The rest was chosen on validation episodes.
+_REPTILE: Mapping[str, Any] = {"inner_steps": 5, "queries": 9, "learn_inner_lrs": False}
+
+# Several steps at the paper's learning rate of 1 diverge without spikes and normalization.
+_REPTILE_INNER_LR: Mapping[str, float] = {"spiking": 1.0, "conv": 0.01}
+
+# Without what the paper's network does not have.
+_PLAIN: Mapping[str, Any] = {"norm_groups": 0, "shift": 0}
 
 _PRETRAINING: Mapping[str, Any] = {
     "lr": 2e-3,
@@ -300,6 +412,14 @@ def _recipes() -> dict[str, dict[str, RunConfig]]:
     """Return model -> recipe -> configuration."""
     table: dict[str, dict[str, RunConfig]] = {}
     for model, kind in MODELS.items():
+        if kind.method == "components":
+            own = RunConfig(model=model, recipe="own", **_MATCHING[kind.network])
+            table[model] = {
+                "paper": RunConfig(model=model, recipe="paper"),
+                "best": replace(own, recipe="best", sharing=_SHARING),
+                "own": own,
+            }
+            continue
         paper = RunConfig(model=model, recipe="paper")
         changes = {
             "queries": 5,
@@ -307,13 +427,26 @@ def _recipes() -> dict[str, dict[str, RunConfig]]:
             **(_META if kind.method == "maml" else {}),
             **({} if kind.second_order else _FIRST_ORDER),
         }
-        table[model] = {"paper": paper, "best": replace(paper, recipe="best", **changes)}
+        if kind.reptile:
+            inner_lr = _REPTILE_INNER_LR[kind.network]
+            paper, changes = (
+                replace(paper, inner_lr=inner_lr, **_REPTILE),
+                {**changes, **_REPTILE},
+            )
+        best = replace(paper, recipe="best", **changes)
+        table[model] = {"paper": paper, "best": best}
+        if kind.network == "conv":
+            table[model]["plain"] = replace(best, recipe="plain", **_PLAIN)
     return table
 
 
 RECIPES: Mapping[str, Mapping[str, RunConfig]] = _recipes()
-"""model -> recipe -> configuration. "paper" is that of Stewart and Neftci (2022). "best" had the
-highest validation accuracy of those tried on 1,000 recordings."""
+"""model -> recipe -> configuration. "paper" is that of Stewart and Neftci (2022), with the inner
+loop of Nichol et al. (2018) for REPTILE. "best" had the highest validation accuracy of those tried
+on 1,000 recordings. "plain", of networks without spikes, is "best" without group normalization and
+without random shifts, which the paper's network does not have. "own", of models that compare
+components, is "best" without the comparison with the sides of other classes; it takes the same
+weights. The paper has no such models, so their "paper" is its network alone."""
 
 
 def recipe(model: str, name: str = "best", **changes: Any) -> RunConfig:
@@ -321,7 +454,8 @@ def recipe(model: str, name: str = "best", **changes: Any) -> RunConfig:
 
     Args:
         model: a key of `MODELS`.
-        name: "paper" or "best".
+        name: "paper" or "best"; "plain" for a network without spikes; "own" for a model that
+            compares components.
         changes: Fields of `RunConfig` and their new values.
 
     Raises:

@@ -102,17 +102,24 @@ def energy_card(entries: Iterable[Entry]) -> str:
         for entry in entries
         if entry.costs.get("dense_operations") and entry.protocol["pairing"] == "all"
     ]
-    groups: dict[tuple[Any, ...], list[Entry]] = {}
-    for entry in sorted(shown, key=lambda each: -each.accuracy):
+    groups: dict[tuple[Any, ...], dict[str, Entry]] = {}
+    for entry in _best_first(shown):
         protocol = entry.protocol
         data = "sample" if entry.is_subset else "full dataset"
         key = protocol["dataset"], data, protocol["classes"], protocol["ways"], protocol["shots"]
-        groups.setdefault(key, []).append(entry)
+        versions = groups.setdefault(key, {})
+        known = versions.get(entry.name)
+        if known is None or protocol["version"] > known.protocol["version"]:
+            versions[entry.name] = entry
     parts = [_INTRODUCTION, _COMMAND]
     for (dataset, data, classes, ways, shots), members in sorted(groups.items()):
         heading = f"## {dataset} ({data}), {classes} classes: {ways}-way {shots}-shot"
-        parts.append("\n".join([heading, "", *_tables(members)]))
+        parts.append("\n".join([heading, "", *_tables(_best_first(members.values()))]))
     return "\n".join(parts)
+
+
+def _best_first(entries: Iterable[Entry]) -> list[Entry]:
+    return sorted(entries, key=lambda entry: -entry.accuracy)
 
 
 def _tables(entries: Sequence[Entry]) -> list[str]:
@@ -182,7 +189,9 @@ def _layer_table(entries: Sequence[Entry]) -> str | None:
 def _steps(entry: Entry) -> str:
     """Return the number of gradient steps of one adaptation."""
     config = RunConfig.from_dict(entry.report["seen"]["config"])
-    if config.kind.method != "maml":
+    if config.kind.method == "components":
+        return "none"
+    if config.kind.method == "transfer":
         return str(config.head_steps)
     return str(config.test_steps or config.inner_steps)
 

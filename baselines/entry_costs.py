@@ -72,7 +72,7 @@ def _fill(entry: Entry, archive: PathLike, learners: dict[Any, Any]) -> Path:
     key = entry.report["learner"], protocol["classes"], str(config)
     if key not in learners:
         learners[key] = _learner(entry, dataset)
-    measured = measure(learners[key], dataset, protocol["name"])
+    measured = measure(learners[key], dataset, f"{protocol['name']}-v{protocol['version']}")
     document = read_json(entry.path)  # as it is now, if it changed meanwhile
     document["report"] = dict(_merged(document["report"], measured))
     write_atomic(entry.path, readable_json(document) + "\n")

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib import resources
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from baselines.config import MODELS, RunConfig
+from baselines.components import ComponentMatching
+from baselines.config import MODELS, SAME_WEIGHTS, RunConfig
 from baselines.inference_mode import leaves_inference_mode
 from baselines.maml import MAML
-from baselines.models import build_maml, build_network, build_transfer
+from baselines.models import build_frozen, build_maml, build_network
 from baselines.operations import costs
+from baselines.precision import arithmetic
 from baselines.provenance import Record
 from baselines.released import SHIPPED, released
 from baselines.transfer import Transfer
@@ -51,7 +54,11 @@ class Baseline:
     """
 
     def __init__(
-        self, model: MAML | Transfer, config: RunConfig, record: Record, force: bool = False
+        self,
+        model: MAML | Transfer | ComponentMatching,
+        config: RunConfig,
+        record: Record,
+        force: bool = False,
     ) -> None:
         self.model, self.config, self.record, self._force = model, config, record, force
         self.representation = model.representation
@@ -77,7 +84,15 @@ class Baseline:
         Raises:
             UsageError: A MAML network has another number of outputs than `ways`.
         """
-        return self.model.adapt(support_x, support_y, ways)
+        precision = self.config.precision
+        with arithmetic(precision):
+            classifier = self.model.adapt(support_x, support_y, ways)
+
+        def classify(query_x: Tensor) -> Tensor:
+            with arithmetic(precision):
+                return classifier(query_x)
+
+        return classify
 
     def costs(
         self, support_x: Tensor, support_y: Tensor, query_x: Tensor, ways: int
@@ -142,13 +157,16 @@ def load(
     classes: str = "published",
     ways: int = 5,
     recipe: str = "best",
+    pairing: str = "all",
+    seed: int = 0,
     device: str = "cpu",
     force: bool = False,
 ) -> Baseline:
     """Load a trained baseline for `metaevents.evaluate`.
 
-    The options `dataset`, `classes`, `ways` and `recipe` select among the weights that the release
-    contains. They are not used for folders and files. Transfer learning takes any number of ways.
+    The options `dataset`, `classes`, `ways`, `recipe`, `pairing` and `seed` select among the
+    weights that the release contains. They are not used for folders and files. Transfer learning
+    and component matching take any number of ways.
 
     Args:
         name: A baseline of the release ("snn-maml"), a run's folder, or a weights file.
@@ -156,6 +174,8 @@ def load(
         classes: Class split.
         ways: Number of classes per episode.
         recipe: Name of the configuration.
+        pairing: Pairing of the training; the test may have another one.
+        seed: Seed of the training; 0 is the first one.
         device: Where it computes.
         force: Evaluate also on what the weights have seen; the report is then marked.
 
@@ -174,16 +194,24 @@ def load(
     if str(name) not in MODELS:
         path = weights_path(name)
         return from_weights(read_weights(path), path, device=device, force=force)
-    shipped = SHIPPED / RunConfig(str(name), recipe, dataset, classes=classes, ways=ways).file_name
+    config = RunConfig(
+        str(name), recipe, dataset, pairing=pairing, classes=classes, ways=ways, seed=seed
+    )
+    shipped = SHIPPED / config.file_name
+    if config.kind.method == "components" and recipe in SAME_WEIGHTS:
+        shipped = SHIPPED / replace(config, recipe=SAME_WEIGHTS[0]).file_name
     if not shipped.is_file():
         available = [weights.name for weights in released()]
         raise MissingError(
             f"this release has no weights of {name} ({recipe}) for {dataset}, classes "
-            f"{classes}, {ways} ways; it has {', '.join(available) or 'none'}; train your own "
+            f"{classes}, {ways} ways, training with pairing {pairing} and seed {seed}; it has "
+            f"{', '.join(available) or 'none'}; train your own "
             f"with `python -m baselines train {name}`"
         )
     with resources.as_file(shipped) as path:
-        return from_weights(read_weights(path), path, device=device, force=force)
+        weights = read_weights(path)
+        weights = replace(weights, config=weights.config.variant(recipe))
+        return from_weights(weights, path, device=device, force=force)
 
 
 @leaves_inference_mode
@@ -211,4 +239,4 @@ def from_weights(
     ways = len(weights.tensors["head.bias"]) if "head.bias" in weights.tensors else None
     net = build_network(config, record.frame_shape, ways, device="meta")
     fill(net.to_empty(device=place), weights, path)
-    return Baseline(build_transfer(config, net), config, record, force)
+    return Baseline(build_frozen(config, net), config, record, force)

@@ -23,9 +23,11 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.nn.functional import cross_entropy
 
+from baselines.cuda_graphs import GraphCache, form, graphs_possible, places
 from baselines.inference_mode import leaves_inference_mode, ordinary
 from baselines.networks import ConvNet, Params, SpikingNet
 from baselines.parallel import parallel_map, query_chunks
+from baselines.precision import products
 from metaevents.arguments import finite_number, whole_number
 from metaevents.errors import UsageError
 
@@ -33,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 Forward = Callable[[Params, Tensor], Tensor]
 """(parameters, samples [n, ...]) -> logits [n, ways]."""
+
+DirectForward = Callable[[Params, Params, Tensor], tuple[Tensor, Tensor]]
+"""(parameters, those that learn, samples) -> the outputs of `networks.SpikingNet.direct_logits`."""
 
 InnerUpdate = Callable[[Params, Params, int], Params]
 """(parameters that learn, their gradients, index of the inner step from 0) -> their new values."""
@@ -143,6 +148,7 @@ def adapt(
     second_order: bool = False,
     loss: Loss = cross_entropy,
     visit: Callable[[Params], None] | None = None,
+    direct: DirectForward | None = None,
 ) -> Params:
     """Return the parameters after the inner loop: `steps` updates against the support loss.
 
@@ -162,6 +168,7 @@ def adapt(
             otherwise the inner gradients are constants.
         loss: The support loss.
         visit: Called before each step with the parameters that it starts from.
+        direct: Replaces the gradients by those of direct feedback alignment; None uses `forward`.
     """
     names = tuple(params if learning is None else learning)
     for step in range(steps):
@@ -173,8 +180,20 @@ def adapt(
             for name in names
         }
         with torch.enable_grad():
-            total = _sum_over_tasks(loss, forward({**held, **inner}, x), y)
-            grads = torch.autograd.grad(total, list(inner.values()), create_graph=second_order)
+            if direct is None:
+                total = _sum_over_tasks(loss, forward({**held, **inner}, x), y)
+                grads = torch.autograd.grad(total, list(inner.values()), create_graph=second_order)
+            else:
+                # Views, since the activities depend on the tensors themselves.
+                inner = {name: value.view_as(value) for name, value in inner.items()}
+                logits, own = direct(held, inner, x)
+                logits = logits if logits.requires_grad else logits.detach().requires_grad_()
+                (error,) = torch.autograd.grad(
+                    _sum_over_tasks(loss, logits, y), logits, create_graph=second_order
+                )
+                grads = torch.autograd.grad(
+                    own, list(inner.values()), error, create_graph=second_order
+                )
         gradients = dict(zip(names, grads, strict=True))
         params = {**params, **update({name: params[name] for name in names}, gradients, step)}
     return params
@@ -247,7 +266,8 @@ class MAML(nn.Module):
 
     Where the network has feedback (`networks.SpikingNet.align`), the inner loop propagates errors
     through it, and the query loss propagates them through the weights. Second order differentiates
-    the inner loop through the same feedback.
+    the inner loop through the same feedback. Where it has direct feedback (`align_directly`), the
+    inner loop is direct feedback alignment, and second order differentiates its updates exactly.
 
     Args:
         net: The network; its parameters are the meta-parameters.
@@ -292,6 +312,8 @@ class MAML(nn.Module):
         self.net, self.config = net, config or MAMLConfig()
         self.update, self.loss, self.start = update, loss or cross_entropy, start
         self._fitting_tasks: int | None = None  # per batched call, once a larger number did not fit
+        # The user's own update, loss or start may do something else in every call.
+        self._graphs = None if update or loss or start else GraphCache()
         self.learning = names_of_layers(
             [name for name, _ in net.named_parameters()], self.config.layers, len(net.body)
         )
@@ -334,17 +356,52 @@ class MAML(nn.Module):
         Raises:
             UsageError: The network has another number of outputs than `ways`.
         """
+        if self._graphs is not None and graphs_possible(self.device):
+            return self._adapt_by_graphs(self._graphs, support_x, support_y, ways)
         params = self._adapted(support_x, support_y, ways)
-
-        @torch.no_grad()
-        def logits(x: Tensor) -> Tensor:
-            return self.net.apply_params(params, x)
 
         @leaves_inference_mode
         def classifier(query_x: Tensor) -> Tensor:
             x = ordinary(query_x.to(self.device))
             chunks = query_chunks(x, self.config.queries_per_chunk)
-            return torch.cat(parallel_map(logits, chunks, self.device))
+            return torch.cat(parallel_map(partial(self._logits, params), chunks, self.device))
+
+        return classifier
+
+    @torch.no_grad()
+    def _logits(self, params: Params, x: Tensor) -> Tensor:
+        """Return the logits [m, ways] of queries under adapted parameters."""
+        return self.net.apply_params(params, x)
+
+    def _adapt_by_graphs(
+        self, graphs: GraphCache, support_x: Tensor, support_y: Tensor, ways: int
+    ) -> Callable[[Tensor], Tensor]:
+        """Return what `adapt` returns; on a GPU, with a graph for each of its two parts."""
+        self._require_ways(ways)
+        x, y = (ordinary(each.to(self.device)) for each in (support_x, support_y))
+        fixed = places(self), self.config, products()
+        names = [name for name, _ in self.net.named_parameters()]
+
+        def adapted(x: Tensor, y: Tensor) -> list[Tensor]:
+            params = self._adapted(x, y, ways)
+            return [params[name] for name in names]
+
+        learn = graphs.get(("adapt", fixed, form(x, y)), lambda: adapted, "adaptation to a task")
+        # Of its own, since a later task replaces the outputs of a graph.
+        values = [value.clone() for value in learn(x, y)]
+
+        def logits(x: Tensor, *values: Tensor) -> list[Tensor]:
+            return [self._logits(dict(zip(names, values, strict=True)), x)]
+
+        @leaves_inference_mode
+        def classifier(query_x: Tensor) -> Tensor:
+            x = ordinary(query_x.to(self.device))
+            answers = []
+            for chunk in query_chunks(x, self.config.queries_per_chunk):
+                key = ("classify", fixed, form(chunk, *values))
+                classify = graphs.get(key, lambda: logits, "classification")
+                answers.append(classify(chunk, *values)[0].clone())
+            return torch.cat(answers)
 
         return classifier
 
@@ -363,11 +420,44 @@ class MAML(nn.Module):
         Raises:
             UsageError: The network has another number of outputs than `ways`.
         """
-        path: list[Params] = []
-        path.append(self._adapted(support_x, support_y, ways, path.append))
         names = [name for name, _ in self.net.named_parameters()]
         constants = dict(self.net.named_buffers())
+        if self._graphs is not None and graphs_possible(self.device):
+            values = self._path_by_graphs(self._graphs, support_x, support_y, ways)
+            return [{**dict(zip(names, each, strict=True)), **constants} for each in values]
+        path: list[Params] = []
+        path.append(self._adapted(support_x, support_y, ways, path.append))
         return [{**{name: each[name].detach() for name in names}, **constants} for each in path]
+
+    def _path_by_graphs(
+        self, graphs: GraphCache, support_x: Tensor, support_y: Tensor, ways: int
+    ) -> list[list[Tensor]]:
+        """Return the network's parameters along the inner loop; each step is one graph."""
+        self._require_ways(ways)
+        x, y = (ordinary(each.to(self.device)) for each in (support_x, support_y))
+        net_params = {name: ordinary(each.detach()) for name, each in self.net.named_parameters()}
+        rates = {"inner_lrs": self.inner_lrs.detach()} if self.config.learn_inner_lrs else {}
+        names, forward = list(net_params), self._forward(None, dict(self.net.named_buffers()))
+
+        def step(x: Tensor, y: Tensor, *values: Tensor) -> list[Tensor]:
+            params = dict(zip(names, values, strict=True))
+            after = adapt(
+                forward, params, x, y, self._update(rates, None),
+                learning=self.learning, direct=self._direct(None),
+            )  # fmt: skip
+            return [after[name].detach() for name in names]
+
+        key = ("step", places(self), self.config, products(), form(x, y))
+        take = graphs.get(key, lambda: step, "an inner step")
+        path = [[each.clone() for each in net_params.values()]]
+        for _ in range(self._test_steps):
+            path.append([each.clone() for each in take(x, y, *path[-1])])
+        return path
+
+    @property
+    def _test_steps(self) -> int:
+        """The number of inner steps of `adapt`."""
+        return self.config.steps if self.config.test_steps is None else self.config.test_steps
 
     def _adapted(
         self,
@@ -377,21 +467,25 @@ class MAML(nn.Module):
         visit: Callable[[Params], None] | None = None,
     ) -> Params:
         """Return the network's adapted, prepared parameters without a graph; see `adapt`."""
-        if ways != self.net.config.ways:
-            raise UsageError(
-                f"the network has {self.net.config.ways} outputs and the task has {ways} classes;"
-                f" load or train a network with ways={ways}"
-            )
+        self._require_ways(ways)
         after = self._inner(
             {name: ordinary(value.detach()) for name, value in self.named_parameters()},
             x=ordinary(support_x.to(self.device)),
             y=ordinary(support_y.to(self.device)),
             tasks=None,
-            steps=self.config.steps if self.config.test_steps is None else self.config.test_steps,
+            steps=self._test_steps,
             second_order=False,
             visit=visit,
         )
         return {name: value.detach() for name, value in after.items()}
+
+    def _require_ways(self, ways: int) -> None:
+        """Refuse a task of another number of classes than the network has outputs."""
+        if ways != self.net.config.ways:
+            raise UsageError(
+                f"the network has {self.net.config.ways} outputs and the task has {ways} classes;"
+                f" load or train a network with ways={ways}"
+            )
 
     @leaves_inference_mode
     def accumulate(self, batch: TaskBatch) -> Outcome:
@@ -467,6 +561,17 @@ class MAML(nn.Module):
 
         return forward if tasks is None else vmap(forward, randomness="different")
 
+    def _direct(self, tasks: int | None) -> DirectForward | None:
+        """Return the network's `direct_logits` with its constants, if it has direct feedback."""
+        if not self.net.direct_feedback:
+            return None
+        constants = dict(self.net.named_buffers())
+
+        def direct(params: Params, own: Params, x: Tensor) -> tuple[Tensor, Tensor]:
+            return self.net.direct_logits({**params, **constants}, own, x)
+
+        return direct if tasks is None else vmap(direct, randomness="different")
+
     def _inner(
         self,
         params: Params,
@@ -501,6 +606,7 @@ class MAML(nn.Module):
             second_order=second_order,
             loss=self.loss,
             visit=visit,
+            direct=self._direct(tasks),
         )
         return self.net.prepared(adapted) if tasks is None else vmap(self.net.prepared)(adapted)
 
@@ -534,7 +640,10 @@ def adam_cosine(
         steps: Steps until the learning rate has fallen to `min_lr_ratio * lr`, where it stays.
         min_lr_ratio: Final learning rate as a share of `lr`.
     """
-    adam = torch.optim.Adam(parameters, lr=lr)
+    parameters = list(parameters)
+    # On a GPU one kernel updates all parameters, and the count of steps stays there too.
+    on_gpu = all(parameter.device.type == "cuda" for parameter in parameters)
+    adam = torch.optim.Adam(parameters, lr=lr, fused=on_gpu or None)
 
     def factor(step: int) -> float:
         return (
@@ -618,7 +727,11 @@ def names_of_layers(names: list[str], layers: str | int, depth: int) -> tuple[st
             f'layers={layers!r}; give "all", "head", "body", or the number of the first layer that'
             f" the inner loop updates, 0 to {depth}"
         )
-    return tuple(name for name in names if name.startswith(tuple(selected[layers])))
+    return tuple(
+        name
+        for name in names
+        if name.startswith(tuple(selected[layers])) and not name.endswith(".direct")
+    )
 
 
 def _sum_over_tasks(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from baselines.config import RECIPES, RunConfig
+from baselines.config import RECIPES, SAME_WEIGHTS, RunConfig
 from baselines.energy_card import energy_card
-from baselines.publish import TEST_STEPS
+from baselines.inner_steps import is_inside, measured_steps
 from baselines.released import SHIPPED
+from baselines.reproduction_card import reproduction_card
 from baselines.weights_file import Weights, read_weights
 from metaevents.benchmark.entries import Entry
 from metaevents.benchmark.markdown import table
@@ -32,7 +33,22 @@ _RESULTS_NOTE = (
     "none of whose recordings is in the support of another class of the episode, and their share."
 )
 
-_METHODS = {"maml": "MAML", "fomaml": "first-order MAML", "transfer": "transfer learning"}
+_LOAD_DEFAULTS: Mapping[str, Any] = {
+    "classes": "published",
+    "ways": 5,
+    "recipe": "best",
+    "pairing": "all",
+    "seed": 0,
+}
+"""Options of `baselines.load` and their defaults."""
+
+_METHODS = {
+    "maml": "MAML",
+    "fomaml": "first-order MAML",
+    "reptile": "REPTILE",
+    "transfer": "transfer learning",
+    "components": "component matching",
+}
 
 _ENTRIES = "../entries/{}"
 """Address of an entry's file, relative to a model card."""
@@ -92,18 +108,26 @@ def _files(cards: Path) -> dict[Path, str]:
         )
         for path, weights in shipped.items()
     }
-    return {
-        **files,
+    files |= {
         cards / "results" / "baselines.md": _all_results(entries),
         cards / "energy.md": energy_card(entries),
     }
+    path = cards / "reproduction.md"
+    if path.is_file():
+        text = path.read_text("utf-8")
+        weights = list(shipped.values())
+        files[path] = reproduction_card(text, path, entries, cards / "results", weights)
+    return files
 
 
 def _is_result_of(entry: Entry, weights: Weights) -> bool:
-    """Return whether an entry is the result of these weights."""
+    """Return whether an entry is the result of these weights, under any recipe that takes them."""
     seen = entry.report["seen"]
+    config = RunConfig.from_dict(seen["config"])
+    if {config.recipe, weights.config.recipe} <= set(SAME_WEIGHTS):
+        config = replace(config, recipe=weights.config.recipe, sharing=weights.config.sharing)
     return bool(
-        RunConfig.from_dict(seen["config"]) == weights.config
+        config == weights.config
         and seen["fingerprint"] == weights.record.fingerprint
         and seen["step"] == weights.record.step
     )
@@ -115,24 +139,22 @@ def _card(path: Path, weights: Weights, entries: Sequence[Entry]) -> str:
     content = path.read_bytes()
     options = "".join(
         f", {name}={json.dumps(getattr(config, name))}"
-        for name, default in (("classes", "published"), ("ways", 5), ("recipe", "best"))
+        for name, default in _LOAD_DEFAULTS.items()
         if getattr(config, name) != default
     )
     parameters = sum(value.numel() for value in weights.tensors.values())
-    network, method = config.model.split("-")
     ways = f", {config.ways}-way" if config.kind.method == "maml" else ""
     trained, chosen = record.trained, record.chosen
     lines = [
         *front_matter(_hub_fields(path.stem, config, entries)).splitlines(),
         "",
         f"# {config.model.upper()}, recipe “{config.recipe}”: {config.dataset}, {config.classes} "
-        f"classes{ways}",
+        f"classes{ways}{_training(config)}",
         "",
         f"<!-- Written by `python -m baselines cards` from {path.name} and cards/entries; do not "
         "edit. -->",
         "",
-        f"A {_NETWORKS[network]} trained by {_METHODS[method]}, after Stewart and Neftci 2022 "
-        "(doi 10.1088/2634-4386/ac8828).",
+        _introduction(config),
         "",
         "```python",
         "import baselines",
@@ -168,6 +190,27 @@ def _card(path: Path, weights: Weights, entries: Sequence[Entry]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _introduction(config: RunConfig) -> str:
+    """Return the sentence about a model."""
+    network, method = config.model.split("-")
+    source = "after Stewart and Neftci 2022 (doi 10.1088/2634-4386/ac8828)."
+    if method != "components":
+        return f"A {_NETWORKS[network]} trained by {_METHODS[method]}, {source}"
+    return (
+        f"A {_NETWORKS[network]}, {source[:-1]}, trained to classify single components of the "
+        "train classes, whole or stitched from two. The outputs of its convolutions are compared "
+        'after alignment (`baselines.components`). With `recipe="own"`, a side of a query is '
+        "compared with the sides of each class; by default also with all other sides of the "
+        "support."
+    )
+
+
+def _training(config: RunConfig) -> str:
+    """Return the words of a title that tell trainings of one recipe apart."""
+    pairing = f", trained with pairing {config.pairing}" if config.pairing != "all" else ""
+    return pairing + (f", seed {config.seed}" if config.seed else "")
+
+
 def _hub_fields(name: str, config: RunConfig, entries: Sequence[Entry]) -> dict[str, Any]:
     """Return what the Hugging Face Hub reads from the card of one weights file."""
     network, method = config.model.split("-")
@@ -191,6 +234,7 @@ def _hub_result(entry: Entry) -> dict[str, Any]:
     protocol, report = entry.protocol, entry.report
     dataset = get_spec(protocol["dataset"]).title
     recordings = f", source {report['archive']['source']}" if entry.is_subset else ""
+    recipe = _own_recipe(entry)
     return {
         "task": {
             "type": TASK,
@@ -199,8 +243,8 @@ def _hub_result(entry: Entry) -> dict[str, Any]:
         "dataset": {
             "type": protocol["dataset"],
             "name": f"{dataset}{recordings}",
-            "config": f"{protocol['name']}, classes {protocol['classes']}, pairing "
-            f"{protocol['pairing']}",
+            "config": f"{_versioned(protocol)}, classes {protocol['classes']}, pairing "
+            f"{protocol['pairing']}" + (f", recipe {recipe}" if recipe else ""),
             "split": protocol["split"],
             "revision": report["archive"]["fingerprint"],
         },
@@ -218,9 +262,19 @@ def _hub_result(entry: Entry) -> dict[str, Any]:
 
 
 def _in_order(entries: Sequence[Entry]) -> list[Entry]:
-    """Return entries in the order of protocol, classes and pairing."""
+    """Return entries in the order of protocol, classes and pairing; newest versions first."""
     names = ("name", "classes", "pairing")
-    return sorted(entries, key=lambda entry: tuple(str(entry.protocol[name]) for name in names))
+
+    def key(entry: Entry) -> tuple[Any, ...]:
+        protocol = entry.protocol
+        return (-protocol["version"], *(str(protocol[name]) for name in names))
+
+    return sorted(entries, key=key)
+
+
+def _versioned(protocol: Mapping[str, Any]) -> str:
+    """Return the name of a protocol with its version, such as "sample-5way-1shot, version 2"."""
+    return f"{protocol['name']}, version {protocol['version']}"
 
 
 def _differences(config: RunConfig) -> list[str]:
@@ -243,15 +297,12 @@ def _differences(config: RunConfig) -> list[str]:
 
 def _test_steps(measured: Mapping[str, float]) -> list[str]:
     """Return lines about the selection of the inner steps at test, if there was one."""
-    accuracies = {
-        steps: measured[name]
-        for steps in TEST_STEPS
-        if (name := f"val_accuracy_{steps}_steps") in measured
-    }
+    accuracies = measured_steps(measured)
     if not accuracies:
         return []
     text = ", ".join(f"{steps}: {100 * value:.1f} %" for steps, value in accuracies.items())
-    return [f"The inner steps at test were selected on validation episodes ({text}).", ""]
+    cut = "" if is_inside(measured) else " The best number is the last one that was compared."
+    return [f"The inner steps at test were selected on validation episodes ({text}).{cut}", ""]
 
 
 def _curve(curve: Sequence[Mapping[str, float]]) -> list[str]:
@@ -296,9 +347,11 @@ def _verdict(curve: Sequence[Mapping[str, float]], best: Mapping[str, float]) ->
 
 def _results(entries: Sequence[Entry]) -> str:
     """Return the table of the entries of one weights file."""
-    names = ("name", "classes", "pairing")
+    names = ("classes", "pairing")
     rows = [
         [
+            _own_recipe(entry),
+            _versioned(entry.protocol),
             *(entry.protocol[name] for name in names),
             _accuracy(entry.report),
             unshared(entry.report),
@@ -307,6 +360,7 @@ def _results(entries: Sequence[Entry]) -> str:
         for entry in _in_order(entries)
     ]
     header = [
+        "Recipe",
         "Protocol",
         "Classes",
         "Pairing",
@@ -314,7 +368,13 @@ def _results(entries: Sequence[Entry]) -> str:
         "Unshared queries (%)",
         "Over trainings (%)",
     ]
-    return "\n\n".join([_filled_table(header, rows, "lllrrl"), _RESULTS_NOTE])
+    return "\n\n".join([_filled_table(header, rows, "llllrrl"), _RESULTS_NOTE])
+
+
+def _own_recipe(entry: Entry) -> str | None:
+    """Return the recipe of an entry where several recipes take the same weights, else None."""
+    config = RunConfig.from_dict(entry.report["seen"]["config"])
+    return config.recipe if config.kind.method == "components" else None
 
 
 def _filled_table(header: Sequence[str], rows: Sequence[Sequence[object]], align: str) -> str:
@@ -354,12 +414,13 @@ def _all_results(entries: Sequence[Entry]) -> str:
         "were trained. With pairing `published` the test draws from recordings of the val split, "
         "by its definition. The command of each entry is in its file.",
     ]
-    by_setting: dict[tuple[str, str], dict[str, dict[str, Entry]]] = {}
+    by_setting: dict[tuple[int, str, str], dict[str, dict[str, Entry]]] = {}
     for entry in sorted(entries, key=lambda e: -e.accuracy):
-        setting = entry.protocol["name"], entry.protocol["classes"]
+        protocol = entry.protocol
+        setting = -protocol["version"], protocol["name"], protocol["classes"]  # newest first
         by_pairing = by_setting.setdefault(setting, {}).setdefault(entry.name, {})
         by_pairing[entry.protocol["pairing"]] = entry
-    for (protocol, classes), methods in sorted(by_setting.items()):
+    for (version, protocol_name, classes), methods in sorted(by_setting.items()):
         rows = [
             [
                 name,
@@ -379,5 +440,6 @@ def _all_results(entries: Sequence[Entry]) -> str:
             *(f"pairing `{pairing}`" for pairing in PAIRINGS),
             *(f"trainings, `{pairing}`" for pairing in PAIRINGS),
         ]
-        parts.append(f"## {protocol}, classes {classes}\n\n{_filled_table(header, rows, 'lrrll')}")
+        heading = f"## {protocol_name}, version {-version}, classes {classes}"
+        parts.append(f"{heading}\n\n{_filled_table(header, rows, 'lrrll')}")
     return "\n\n".join(parts) + "\n"

@@ -9,10 +9,13 @@ from typing import Any
 
 import torch
 
+from baselines.components import ComponentMatching, MatchingConfig
 from baselines.config import RunConfig
 from baselines.maml import MAML, MAMLConfig, names_of_layers
 from baselines.networks import ConvNet, SpikingConfig, SpikingNet, StackConfig, parameter_shapes
+from baselines.reptile import Reptile
 from baselines.transfer import Transfer
+from metaevents.benchmark.alignment import Versions
 
 
 def build_network(
@@ -71,7 +74,8 @@ def build_maml(config: RunConfig, net: SpikingNet | ConvNet) -> MAML:
     Raises:
         UsageError: `config.inner_layers` names no layers of the network.
     """
-    return MAML(
+    kind = Reptile if config.kind.reptile else MAML
+    return kind(
         net,
         MAMLConfig(
             steps=config.inner_steps,
@@ -89,6 +93,23 @@ def build_transfer(config: RunConfig, net: SpikingNet | ConvNet) -> Transfer:
     return Transfer(net, config.head_steps, config.head_lr, config.head_weight_decay)
 
 
+def build_matching(config: RunConfig, net: SpikingNet | ConvNet) -> ComponentMatching:
+    """Return `net` as a learner that compares components as a configuration says."""
+    shift, turn, scale = config.match_shift, config.match_turn, config.match_scale
+    versions = Versions(
+        shifts=tuple(range(-shift, shift + 1)),
+        turns=(-turn, 0.0, turn) if turn else (0.0,),
+        scales=(1 / scale, 1.0, scale) if scale > 1 else (1.0,),
+    )
+    return ComponentMatching(net, MatchingConfig(config.match_aligned, versions, config.sharing))
+
+
+def build_frozen(config: RunConfig, net: SpikingNet | ConvNet) -> Transfer | ComponentMatching:
+    """Return `net`, which was trained supervised, as the learner of a configuration."""
+    build = build_matching if config.kind.method == "components" else build_transfer
+    return build(config, net)
+
+
 def weight_shapes(
     config: RunConfig, frame_shape: tuple[int, ...], ways: int | None = None
 ) -> dict[str, tuple[int, ...]]:
@@ -103,7 +124,7 @@ def weight_shapes(
         UsageError: The configuration does not fit the frames.
     """
     shapes = parameter_shapes(network_config(config, frame_shape, ways))
-    if config.kind.method == "transfer":
+    if config.kind.method != "maml":
         return shapes
     learned: dict[str, tuple[int, ...]] = {}
     if config.learn_inner_lrs:

@@ -8,7 +8,8 @@ Parameters, by name: `body.<i>.weight` [D, C, k, k] and `body.<i>.bias` [D] of e
 `body.<i>.scale` [D] of its normalization if there is one, `head.weight` [ways, features] and
 `head.bias` [ways]. The features are the last convolution's output, flattened in the order H, W, C.
 Where `align` has added `body.<i>.feedback` or `head.feedback`, gradients reach the layer below
-through the feedback instead of the weight.
+through the feedback instead of the weight. `align_directly` adds `body.<i>.direct` [ways, features
+of the layer], by which `direct_logits` brings the output error to each layer.
 
 Initial weights are left to `init`, learning to `maml` and `transfer`, the neuron's equations to
 `snn.neurons`.
@@ -16,11 +17,12 @@ Initial weights are left to `init`, learning to `maml` and `transfer`, the neuro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,15 +30,18 @@ from torch.nn.functional import layer_norm, linear
 
 from baselines.config import check_channels
 from baselines.inference_mode import leaves_inference_mode
+from baselines.parallel import linear_in_order
 from baselines.snn import fft_conv
-from baselines.snn.autograd import conv2d, pool2d, resting_steps, spike
+from baselines.snn.autograd import conv2d, pool2d, pool_spike, resting_steps, spike
 from baselines.snn.neurons import (
     FAST_SIGMOID,
     Connection,
     Neuron,
     NeuronState,
+    fired_sequence,
     membranes_ahead,
     neuron_sequence,
+    potential_ahead,
 )
 from metaevents.arguments import whole_number
 from metaevents.errors import UsageError
@@ -53,6 +58,8 @@ _BURN_IN_MEMBRANES = 1 << 21
 
 # Suffix of a kernel's spectrum, which stands beside the parameters where `fft_conv` is faster.
 _SPECTRUM = "spectrum"
+
+_DIRECT = "direct"
 
 
 @dataclass(frozen=True)
@@ -171,6 +178,17 @@ def fill_orthogonal(tensor: Tensor, generator: torch.Generator | None = None) ->
         return tensor.copy_(drawn)
 
 
+@contextmanager
+def _without_graph() -> Iterator[None]:
+    """Compute without a graph, and leave nothing of it to later steps.
+
+    Autocast of torch 2.4 would use the weights again that it cast here, and they have no gradient.
+    """
+    with torch.no_grad():
+        yield
+    torch.clear_autocast_cache()
+
+
 @dataclass(frozen=True)
 class LayerTrace:
     """What went through one layer in a forward pass; see `SpikingNet.trace`.
@@ -210,7 +228,7 @@ class _Stack(nn.Module):
     @leaves_inference_mode
     def __init__(self, config: StackConfig, device: torch.device | str) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.direct_feedback = config, False
         shapes = parameter_shapes(config)
         self.body = nn.ModuleList(
             _parameters(shapes, f"body.{layer}.", device) for layer in range(len(config.channels))
@@ -238,6 +256,16 @@ class _Stack(nn.Module):
         Args:
             params: Parameters and constants by name, see the module.
             x: Samples [n, ...].
+        """
+        raise NotImplementedError
+
+    def activities(self, params: Params, x: Tensor, layers: int) -> list[Tensor]:
+        """Return what each of the first convolutions sends on, [n, H, W, D].
+
+        Args:
+            params: Parameters and constants by name, see the module.
+            x: Samples [n, ...].
+            layers: Number of convolutions.
         """
         raise NotImplementedError
 
@@ -276,6 +304,52 @@ class _Stack(nn.Module):
             feedback = fill_orthogonal(torch.empty_like(weight), generator)
             layer.register_buffer("feedback", feedback * (weight.norm() / feedback.norm()))
 
+    def align_directly(
+        self, generator: torch.Generator | None = None, learned: bool = False
+    ) -> None:
+        """Add random feedback from the output to every convolution's output.
+
+        Direct feedback alignment (Nokland 2016, "Direct feedback alignment provides learning in
+        deep neural networks") brings the output error to every layer through it. The feedback is
+        orthogonal and has the norm of the last layer's current weights.
+
+        Args:
+            generator: Draws the feedback; None uses torch's global generator.
+            learned: Make the feedback parameters, which meta-training changes and the inner loop
+                does not. Otherwise it is constant.
+        """
+        head = self.head["weight"].detach()
+        _, _, height, width = self.config.frame_shape
+        layers: Iterable[Any] = self.body
+        for number, layer in enumerate(layers, 1):
+            features = (height >> number) * (width >> number) * len(layer["bias"])
+            feedback = fill_orthogonal(head.new_empty((len(head), features)), generator)
+            feedback *= head.norm() / feedback.norm()
+            if learned:
+                layer[_DIRECT] = nn.Parameter(feedback)
+            else:
+                layer.register_buffer(_DIRECT, feedback)
+        self.direct_feedback = True
+
+    def direct_logits(self, params: Params, own: Params, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits [n, ways], and what direct feedback alignment differentiates instead.
+
+        The second output [n, ways] is the sum over layers of the layer's output times its feedback,
+        and of the head's output. Each term depends on the layer's own parameters in `own`; what
+        comes into the layer depends on `params` alone. So the gradient by `own` of the second
+        output, weighted by the error (the gradient of a loss by the logits), is the update of
+        direct feedback alignment. It is differentiable by `params`.
+
+        Spikes reach the output error through the synapses of the output neurons, as if the layer
+        were connected to these neurons. The delays of the layers between are left out.
+
+        Args:
+            params: Parameters and constants by name, with `body.<i>.direct`.
+            own: The parameters that learn, with the same values, by name.
+            x: Samples [n, ...].
+        """
+        raise NotImplementedError
+
     def membranes_by_layer(self, x: Tensor) -> Iterator[Callable[[], Tensor]]:
         """Yield for each layer in order a function that returns its membranes, for `init`.
 
@@ -288,11 +362,17 @@ class _Stack(nn.Module):
         raise NotImplementedError
 
     def _convolve(
-        self, params: Params, layer: int, x: Tensor, record: Record | None = None
+        self,
+        params: Params,
+        layer: int,
+        x: Tensor,
+        record: Record | None = None,
+        biased: bool = True,
     ) -> Tensor:
         """Return the convolution [N, H, W, D] of frames [N, H, W, C], normalized if configured."""
         name, kernel = f"body.{layer}", self.config.kernel
         weight, bias, feedback = _layer(params, name)
+        bias = bias if biased else torch.zeros_like(bias)
         convolve = partial(conv2d, x, weight, feedback=feedback)
         if (spectrum := params.get(f"{name}.{_SPECTRUM}")) is not None:
             convolve = partial(
@@ -302,7 +382,7 @@ class _Stack(nn.Module):
                 kernel,
                 feedback=params.get(f"{name}.feedback.{_SPECTRUM}"),
             )
-        y = convolve() if self.config.norm_groups else convolve(bias=bias)
+        y = convolve(bias=bias) if biased and not self.config.norm_groups else convolve()
         if record is not None:
             record(x, y)
             y = y.clone()  # the recursions overwrite it
@@ -317,7 +397,7 @@ class _Stack(nn.Module):
         """Return the head's linear map of features [N, H, W, C]: [N, ways]."""
         x, (weight, bias, feedback) = x.flatten(1), _layer(params, "head")
         if feedback is None:
-            y = linear(x, weight, bias)
+            y = linear_in_order(x, weight, bias)
         else:
             cells = x[:, None, None]
             y = conv2d(cells, weight[..., None, None], bias, feedback[..., None, None])[:, 0, 0]
@@ -421,6 +501,28 @@ class SpikingNet(_Stack):
         """
         return neuron_sequence(*self._head_input(params, x))[1].potential.flatten(1)
 
+    def activities(self, params: Params, x: Tensor, layers: int) -> list[Tensor]:
+        """Return the spikes per time step that each of the first convolutions sends on.
+
+        Args:
+            params: Parameters and constants by name, see the module.
+            x: Frames [n, T, P, H, W].
+            layers: Number of convolutions.
+
+        Returns:
+            [n, H, W, D] of each convolution.
+
+        Raises:
+            UsageError: The frames do not fit the network.
+        """
+        spikes, rates = self._frames(x), []
+        connections = self._connections(self.prepared(params))[:layers]
+        for connection, neuron in zip(connections, self.neurons, strict=False):
+            u = neuron_sequence(spikes, None, connection, neuron)[0]
+            spikes = pool_spike(u, neuron.surrogate, self.config.pooling)
+            rates.append(spikes.mean(0))
+        return rates
+
     def trace(self, params: Params, x: Tensor) -> Trace:
         """Return the logits of frames [n, T, P, H, W], and what went through each layer.
 
@@ -445,7 +547,7 @@ class SpikingNet(_Stack):
         for number, (connection, neuron) in enumerate(zip(connections, self.neurons, strict=True)):
             inputs, state, membranes = sent, None, []
             if burn_in:
-                with torch.no_grad():
+                with _without_graph():
                     u, state = neuron_sequence(inputs[:burn_in], None, connection, neuron)
                 membranes.append(u)
             membranes.append(membranes_ahead(inputs[burn_in:], state, connection, neuron))
@@ -466,6 +568,41 @@ class SpikingNet(_Stack):
                 )
             )
         return Trace(membranes[-1][-1], layers)
+
+    def direct_logits(self, params: Params, own: Params, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits [n, ways], and what direct feedback alignment differentiates instead.
+
+        Args:
+            params: Parameters and constants by name, with `body.<i>.direct`.
+            own: The parameters that learn, with the same values, by name.
+            x: Frames [n, T, P, H, W].
+
+        Raises:
+            UsageError: The frames do not fit the network.
+        """
+        spikes, states, connections = self._after_burn_in(params, x)
+        own_connections = self._connections(self.prepared({**params, **own}))
+        *body, (connection, own_connection, state, neuron) = zip(
+            connections, own_connections, states, self.neurons, strict=True
+        )
+        terms = []
+        for layer, (below, own_below, state_below, neuron_below) in enumerate(body):
+            sent, own_sent = (
+                pool_spike(
+                    membranes_ahead(spikes, state_below, each, neuron_below),
+                    neuron_below.surrogate,
+                    self.config.pooling,
+                )
+                for each in (below, own_below)
+            )
+            potential = potential_ahead(own_sent, neuron)
+            terms.append(linear(potential.flatten(1), params[f"body.{layer}.{_DIRECT}"]))
+            spikes = sent
+        logits, own_logits = (
+            membranes_ahead(spikes, state, each, neuron)[-1]
+            for each in (connection, own_connection)
+        )
+        return logits, sum(terms, own_logits)
 
     def prepared(self, params: Params) -> Params:
         """Return `params` with the spectra of the kernels for which `fft_conv` is faster.
@@ -498,20 +635,25 @@ class SpikingNet(_Stack):
 
         They are its incoming spikes [T, n, H, W, C], state, connection and neuron.
         """
-        frames, connections = self._frames(x), self._connections(self.prepared(params))
-        biases = [params[f"body.{layer}.bias"] for layer in range(len(self.body))]
-        burn_in = self.config.burn_in // self.config.time_stride
-        with torch.no_grad():
-            states = self._burn_in(frames[:burn_in], connections, biases)
-        # Each layer delays by one step, so the last few frames do not reach the last membranes.
-        spikes = frames[burn_in : len(frames) - len(connections)]
+        spikes, states, connections = self._after_burn_in(params, x)
         *body, head = zip(connections, states, self.neurons, strict=True)
         for connection, state, neuron in body:
-            spikes = spike(
-                self._pool(membranes_ahead(spikes, state, connection, neuron)), neuron.surrogate
-            )
+            u = membranes_ahead(spikes, state, connection, neuron)
+            spikes = pool_spike(u, neuron.surrogate, self.config.pooling)
         connection, state, neuron = head
         return spikes, state, connection, neuron
+
+    def _after_burn_in(
+        self, params: Params, x: Tensor
+    ) -> tuple[Tensor, list[NeuronState | None], list[Connection]]:
+        """Return the first layer's spikes after the burn-in, and all states and connections."""
+        frames, params = self._frames(x), self.prepared(params)
+        connections = self._connections(params)
+        burn_in = self.config.burn_in // self.config.time_stride
+        with _without_graph():
+            states = self._burn_in(frames[:burn_in], params)
+        # Each layer delays by one step, so the last few frames do not reach the last membranes.
+        return frames[burn_in : len(frames) - len(connections)], states, connections
 
     def _frames(self, x: Tensor) -> Tensor:
         """Return samples [n, T, P, H, W] as the network's time steps [T / stride, n, H, W, P]."""
@@ -534,19 +676,26 @@ class SpikingNet(_Stack):
         steps, stride = frames // self.config.time_stride, self.config.time_stride
         return frames % stride == 0 and steps >= self.config.burn_in // stride + len(self.neurons)
 
-    def _connections(self, params: Params, record: Record | None = None) -> list[Connection]:
-        """Return each layer's connection: potentials [T, n, H, W, C] to the drive [T, n, ...]."""
+    def _connections(
+        self, params: Params, record: Record | None = None, biased: bool = True
+    ) -> list[Connection]:
+        """Return each layer's connection: potentials [T, n, H, W, C] to the drive [T, n, ...].
+
+        Convolutions leave out their biases unless `biased`.
+        """
 
         def convolution(layer: int, potentials: Tensor) -> Tensor:
-            return _over_time(partial(self._convolve, params, layer, record=record), potentials)
+            convolve = partial(self._convolve, params, layer, record=record, biased=biased)
+            return _over_time(convolve, potentials)
 
         head = partial(_over_time, partial(self._read_out, params, record=record))
         return [*(partial(convolution, layer) for layer in range(len(self.body))), head]
 
-    def _burn_in(
-        self, frames: Tensor, connections: list[Connection], biases: list[Tensor]
-    ) -> list[NeuronState | None]:
+    def _burn_in(self, frames: Tensor, params: Params) -> list[NeuronState | None]:
         """Return each layer's state after frames [T, n, H, W, P]; None is the state at rest."""
+        # A GPU adds the biases while it runs the recursion, not in one more pass.
+        connections = self._connections(params, biased=frames.device.type == "cpu")
+        biases = [params[f"body.{layer}.bias"] for layer in range(len(self.body))]
         states: list[NeuronState | None] = [None] * len(connections)
         if not len(frames):
             return states
@@ -559,9 +708,11 @@ class SpikingNet(_Stack):
         features = []
         for spikes in torch.split(frames, size):
             for layer, (connection, neuron) in enumerate(body):
-                spikes, states[layer] = self._fire(
-                    spikes, states[layer], connection, biases[layer], neuron
-                )
+                given = spikes, states[layer], connection, biases[layer], neuron
+                if frames.device.type == "cpu":
+                    spikes, states[layer] = self._fire(*given)
+                else:
+                    spikes, states[layer] = fired_sequence(*given, self.config.pooling)
             features.append(spikes)
         states[-1] = neuron_sequence(torch.cat(features), None, read_out, last)[1]
         return states
@@ -575,10 +726,10 @@ class SpikingNet(_Stack):
         neuron: Neuron,
     ) -> tuple[Tensor, NeuronState | None]:
         """Return a layer's pooled spikes [T, n, H / 2, W / 2, D] and its state after them."""
-        # On a CPU the steps before the first incoming spike are skipped, if the layer is at rest
-        # and its biases leave it so.
+        # The steps before the first incoming spike are skipped, if the layer is at rest and its
+        # biases leave it so.
         rest = 0
-        if state is None and spikes.device.type == "cpu" and neuron.surrogate is FAST_SIGMOID:
+        if state is None and neuron.surrogate is FAST_SIGMOID:
             rest = resting_steps(spikes, bias)
         fired = []
         if rest:
@@ -659,10 +810,44 @@ class ConvNet(_Stack):
         Raises:
             UsageError: The counts do not fit the network.
         """
-        activity = self._counts(x)
+        return self.activities(params, x, len(self.body))[-1].flatten(1)
+
+    def activities(self, params: Params, x: Tensor, layers: int) -> list[Tensor]:
+        """Return what each of the first convolutions sends on, [n, H, W, D].
+
+        Args:
+            params: Parameters and constants by name, see the module.
+            x: Counts [n, P, H, W].
+            layers: Number of convolutions.
+
+        Raises:
+            UsageError: The counts do not fit the network.
+        """
+        activities = [self._counts(x)]
+        for layer in range(layers):
+            activities.append(torch.relu(self._pooled(params, layer, activities[-1])))
+        return activities[1:]
+
+    def direct_logits(self, params: Params, own: Params, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits [n, ways], and what direct feedback alignment differentiates instead.
+
+        Args:
+            params: Parameters and constants by name, with `body.<i>.direct`.
+            own: The parameters that learn, with the same values, by name.
+            x: Counts [n, P, H, W].
+
+        Raises:
+            UsageError: The counts do not fit the network.
+        """
+        activity, own, terms = self._counts(x), {**params, **own}, []
         for layer in range(len(self.body)):
-            activity = torch.relu(self._pooled(params, layer, activity))
-        return activity.flatten(1)
+            sent, own_sent = (
+                torch.relu(self._pooled(each, layer, activity)) for each in (params, own)
+            )
+            terms.append(linear(own_sent.flatten(1), params[f"body.{layer}.{_DIRECT}"]))
+            activity = sent
+        logits, own_logits = (self._read_out(each, activity) for each in (params, own))
+        return logits, sum(terms, own_logits)
 
     def trace(self, params: Params, x: Tensor) -> Trace:
         """Return the logits of counts [n, P, H, W], and what went through each layer.

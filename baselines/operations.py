@@ -32,6 +32,11 @@ frozen layers, and per step of the new last layer one MAC per feature that is no
 the forward pass, as many for the gradient, and three per parameter (weight decay, momentum and
 update).
 
+A query of `components.ComponentMatching` is the forward pass of its sides through the convolutions,
+and one MAC per feature and feature of a version of a support side that are both not zero. One
+adaptation is the forward pass of the support's sides and of all their versions, and the products
+between the sides and the versions.
+
 Elementwise work (neuron states, pooling, normalization, loss) is not counted: NeuroBench counts
 operations of synapses. Counts are exact; no time and no energy follows from them alone.
 """
@@ -46,6 +51,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
+from baselines.components import ComponentMatching
 from baselines.inference_mode import leaves_inference_mode, ordinary
 from baselines.maml import MAML
 from baselines.networks import ConvNet, LayerTrace, Params, SpikingNet
@@ -175,7 +181,15 @@ def _fan_out(connected: Tensor, frame: tuple[int, ...] | torch.Size) -> Tensor:
 
 
 @torch.no_grad()
-def inference(net: SpikingNet | ConvNet, params: Params, x: Tensor, *, head: bool = True) -> Count:
+def inference(
+    net: SpikingNet | ConvNet,
+    params: Params,
+    x: Tensor,
+    *,
+    head: bool = True,
+    layers: int | None = None,
+    count: Count | None = None,
+) -> Count:
     """Count the forward pass of samples.
 
     Args:
@@ -183,10 +197,12 @@ def inference(net: SpikingNet | ConvNet, params: Params, x: Tensor, *, head: boo
         params: Its parameters and constants by name.
         x: Samples [n, ...].
         head: Whether the head's operations are counted too.
+        layers: How many of the first layers run; None runs all.
+        count: What the pass is added to; None makes a new count.
     """
-    count = Count()
+    count = count or Count()
     for chunk in torch.split(x, _CHUNK):
-        for layer in net.trace(params, chunk).layers:
+        for layer in net.trace(params, chunk).layers[:layers]:
             count.add_activity(layer)
             if head or layer.name != "head":
                 count.operations += forward_operations(layer.inputs, _kernel(params, layer.name))
@@ -256,7 +272,11 @@ def _kernel(params: Params, layer: str, name: str = "weight") -> Tensor:
 
 @leaves_inference_mode
 def costs(
-    learner: MAML | Transfer, support_x: Tensor, support_y: Tensor, query_x: Tensor, ways: int
+    learner: MAML | Transfer | ComponentMatching,
+    support_x: Tensor,
+    support_y: Tensor,
+    query_x: Tensor,
+    ways: int,
 ) -> dict[str, Any]:
     """Return what one sample and one adaptation cost, as `metaevents.evaluate` asks a learner.
 
@@ -280,6 +300,8 @@ def costs(
     )
     if isinstance(learner, MAML):
         return _maml_costs(learner, support_x, support_y, query_x, ways)
+    if isinstance(learner, ComponentMatching):
+        return _matching_costs(learner, support_x, query_x)
     return _transfer_costs(learner, support_x, support_y, query_x, ways)
 
 
@@ -319,6 +341,27 @@ def _transfer_costs(
     return {
         **_per_sample(query, len(query_x), body + module_bytes(layer)),
         "adaptation": _per_adaptation(support, adapting),
+    }
+
+
+@torch.no_grad()
+def _matching_costs(
+    learner: ComponentMatching, support_x: Tensor, query_x: Tensor
+) -> dict[str, Any]:
+    net, params, layers = learner.net, dict(learner.net.named_parameters()), len(learner.net.body)
+    support, queries = learner.sides(support_x), learner.sides(query_x)
+    query, adapting = (inference(net, params, x, layers=layers) for x in (queries, support))
+    aligned, kept = learner.config.aligned, learner.kept(support)
+    for version in learner.versions(support) if aligned else ():
+        inference(net, params, version, layers=aligned, count=adapting)
+    for count, sides in ((query, queries), (adapting, support)):
+        for features, versions in zip(learner.features(sides), kept, strict=True):
+            products = versions.flatten(0, 1)[..., None, None]
+            count.operations += forward_operations(features[None, :, None, None], products)
+    memory = module_bytes(net.body) + sum(map(_bytes, kept))
+    return {
+        **_per_sample(query, len(query_x), memory),
+        "adaptation": _per_adaptation(adapting, memory),
     }
 
 

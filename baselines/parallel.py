@@ -1,7 +1,7 @@
 """How tasks and queries run side by side: on threads of a CPU, or batched on a GPU.
 
 Results do not depend on the number of threads: chunk sizes follow from the number of samples alone,
-and results come in the order of the items.
+results come in the order of the items, and long sums of products have a fixed order.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _CPU_CHUNK = 9  # largest number of queries per chunk on a CPU
+
+_ROWS = 8  # largest number of rows whose products a matrix product sums up by itself
 
 
 def query_chunks(x: Tensor, size: int | None, axis: int = 0) -> tuple[Tensor, ...]:
@@ -36,6 +39,30 @@ def query_chunks(x: Tensor, size: int | None, axis: int = 0) -> tuple[Tensor, ..
             x, max(1, min(samples, 2 * -(-samples // (2 * _CPU_CHUNK)))), axis
         )
     return torch.split(x, size or samples, axis)
+
+
+def linear_in_order(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return `torch.nn.functional.linear`, whose gradients do not depend on the number of threads.
+
+    The gradient by the weights is a sum over rows. A library that multiplies matrices divides a
+    long sum of few outputs among its threads, and so rounds it in another order for each number of
+    threads. A spiking network answers such a difference with other spikes. Here the rows are
+    divided in a fixed way.
+
+    Args:
+        x: Rows [n, features].
+        weight: [outputs, features].
+        bias: [outputs].
+
+    Returns:
+        [n, outputs].
+    """
+    n = len(x)
+    if x.device.type != "cpu" or n == 0:
+        return linear(x, weight, bias)
+    rows = next(rows for rows in range(_ROWS, 0, -1) if n % rows == 0)
+    parts = x.reshape(n // rows, rows, -1)
+    return torch.baddbmm(bias, parts, weight.T.expand(len(parts), -1, -1)).flatten(0, 1)
 
 
 def parallel_map(

@@ -210,12 +210,15 @@ class Rule:
         layers: Replaces `MAMLConfig.layers`.
         align: Propagate errors through fixed random feedback (feedback alignment, Lillicrap et al.
             2016).
+        direct: Bring the output error to every layer through random feedback (direct feedback
+            alignment, Nokland 2016), which is "fixed" or "learned" by meta-training.
     """
 
     update: Callable[[float, torch.Generator], InnerUpdate] | None = None
     loss: Loss | None = None
     layers: Literal["all", "head", "body"] | int | None = None
     align: bool = False
+    direct: Literal["fixed", "learned"] | None = None
 
     def maml(
         self, net: SpikingNet | ConvNet, config: MAMLConfig, generator: torch.Generator
@@ -223,7 +226,7 @@ class Rule:
         """Return a meta-learner that learns by this rule.
 
         Args:
-            net: The network. If `align` is set, it gains feedback.
+            net: The network. If `align` or `direct` is set, it gains feedback.
             config: The other options of the inner loop.
             generator: Draws feedback and noise.
 
@@ -232,6 +235,8 @@ class Rule:
         """
         if self.align:
             net.align(generator)
+        if self.direct is not None:
+            net.align_directly(generator, learned=self.direct == "learned")
         if self.layers is not None:
             config = replace(config, layers=self.layers)
         update = None if self.update is None else self.update(config.inner_lr, generator)
@@ -255,6 +260,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "device": Rule(update=_device),
         "thresholded": Rule(update=_thresholded),
         "feedback-alignment": Rule(align=True),
+        "direct-feedback": Rule(direct="fixed"),
+        "learned-direct-feedback": Rule(direct="learned"),
     }
 )
 """The rules by name."""

@@ -124,7 +124,7 @@ class Record:
         source: Source of the archive's recordings: "n-mnist", "simulated" ...
         fingerprint: Fingerprint of the archive.
         simulated: Whether the recordings are simulated. Equal ids then name other recordings.
-        frame_shape: (T, P, H, W) of the dataset.
+        frame_shape: (T, P, H, W) of the network's input: a sample, or one side of it.
         trained: What the gradients came from.
         chosen: What the best step was selected on.
         step: Number of outer steps that the weights were trained for.
@@ -145,14 +145,25 @@ class Record:
     curve: tuple[Mapping[str, float], ...] = ()
 
     @classmethod
-    def of(cls, train: ComposedDataset, val: ComposedDataset) -> Record:
-        """Return the record of a run that trains on one split and selects on another."""
+    def of(
+        cls,
+        train: ComposedDataset,
+        val: ComposedDataset,
+        frame_shape: tuple[int, int, int, int] | None = None,
+    ) -> Record:
+        """Return the record of a run that trains on one split and selects on another.
+
+        Args:
+            train: The train split.
+            val: The val split.
+            frame_shape: (T, P, H, W) of the network's input; by default that of a sample.
+        """
         return cls(
             dataset=train.name,
             source=train.archive.source,
             fingerprint=train.fingerprint,
             simulated=train.simulated,
-            frame_shape=train.frame_shape,
+            frame_shape=frame_shape or train.frame_shape,
             trained=Seen.of(train),
             chosen=Seen.of(val),
         )

@@ -17,7 +17,8 @@ SHIPPED: Any = resources.files("baselines") / "weights"
 _ENDING = ".safetensors"
 _NAME = re.compile(
     r"(?P<model>[^.]+)[.](?P<recipe>.+?)[.](?P<dataset>[^.]+)[.](?P<classes>[^.]+)"
-    rf"([.](?P<ways>[0-9]+)way)?{re.escape(_ENDING)}"
+    r"([.](?P<ways>[0-9]+)way)?([.](?P<pairing>[^.]+)-pairing)?([.]seed(?P<seed>[0-9]+))?"
+    rf"{re.escape(_ENDING)}"
 )
 
 
@@ -32,6 +33,8 @@ class Released:
         dataset: Name of the dataset.
         classes: Name of the class split.
         ways: Number of classes per episode; None for any number.
+        pairing: Pairing of the training.
+        seed: Seed of the training.
     """
 
     name: str
@@ -40,13 +43,16 @@ class Released:
     dataset: str
     classes: str
     ways: int | None
+    pairing: str = "all"
+    seed: int = 0
 
 
 def released() -> Iterator[Released]:
     """Yield the trained weights of the release, in order of name."""
     if not SHIPPED.is_dir():
         return
-    for name in sorted(file.name for file in SHIPPED.iterdir()):
+    names = (file.name for file in SHIPPED.iterdir())
+    for name in sorted(names, key=lambda name: name.removesuffix(_ENDING)):
         if match := _NAME.fullmatch(name):
             model, recipe, dataset, classes, ways = match.group(
                 "model", "recipe", "dataset", "classes", "ways"
@@ -58,4 +64,6 @@ def released() -> Iterator[Released]:
                 dataset,
                 classes,
                 int(ways) if ways else None,
+                match["pairing"] or "all",
+                int(match["seed"] or 0),
             )

@@ -52,6 +52,22 @@ class Weights:
     config: RunConfig
     record: Record
 
+    def digest(self) -> str:
+        """Return the hex SHA-256 of parameters and configuration, which fix all predictions.
+
+        The record does not count: a longer learning curve or another figure in it changes nothing.
+        Fields of the configuration with their default do not count either, so that a release with
+        a further field gives the same digest.
+        """
+        tensors = {name: value.detach().cpu() for name, value in self.tensors.items()}
+        default = RunConfig()
+        config = {
+            name: value
+            for name, value in self.config.to_dict().items()
+            if getattr(self.config, name) != getattr(default, name)
+        }
+        return tensors_digest(tensors, json.dumps(config, sort_keys=True))
+
     def save(self, path: Path) -> None:
         """Write a weights file."""
         from safetensors.torch import save
@@ -179,7 +195,7 @@ def _check_version(path: Path, metadata: Mapping[str, Any]) -> None:
 def _check_tensors(header: Mapping[str, Any], config: RunConfig, record: Record) -> None:
     """Raise ValueError unless the file's tensors are those of the configuration."""
     ways = None
-    if config.kind.method == "transfer":
+    if config.kind.method != "maml":
         (ways,) = header["head.bias"]["shape"]
     expected = weight_shapes(config, record.frame_shape, ways)
     for name in sorted({*expected, *header}):

@@ -27,10 +27,11 @@ from metaevents.archive_info import recordings_per_label
 from metaevents.benchmark.markdown import table
 from metaevents.cache import cell_index
 from metaevents.cli.base import Parser, path_argument, run_action
+from metaevents.component_deals import further_deals
 from metaevents.errors import MissingError, UsageError
 from metaevents.events import crop
 from metaevents.files import user_path
-from metaevents.generated_files import check_generated, write_generated
+from metaevents.generated_files import check_generated, with_part, write_generated
 from metaevents.hub_metadata import croissant, dataset_fields, front_matter
 from metaevents.specs import get_spec, specs
 
@@ -63,6 +64,10 @@ def facts_table(name: str) -> str:
     for class_split, splits in rules.splits.items():
         rows[f"classes, {class_split}"] = ", ".join(
             f"{split} {len(classes)}" for split, classes in splits.items()
+        )
+    for name, deal in further_deals(spec.name).items():
+        rows[f"labels, {name}"] = ", ".join(
+            f"{split} {''.join(labels)}" for split, labels in deal.items()
         )
     rows["gap between support and query"] = (
         f"{rules.min_gap} files" if rules.min_gap else "none needed"
@@ -188,15 +193,8 @@ def _mark(name: str) -> str:
 def _renewed(card: str, name: str, path: Path) -> str:
     """Return a card with the front matter and the facts of today."""
     body = re.sub(r"\A---\n.*?\n---\n\n?", "", card, flags=re.DOTALL)
-    start, marked, rest = body.partition(f"{_mark(name)}\n")
-    _, ended, end = rest.partition("<!-- end -->")
-    if not (marked and ended):
-        raise UsageError(
-            f"{path} has no lines {_mark(name)!r} and '<!-- end -->'; put them where the facts "
-            "belong"
-        )
     top = front_matter(dataset_fields(name))
-    return f"{top}\n{start}{marked}{facts_table(name)}\n{ended}{end}"
+    return f"{top}\n{with_part(body, _mark(name), facts_table(name), path)}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

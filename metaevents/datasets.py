@@ -22,6 +22,7 @@ from metaevents.events import EVENT_DTYPE, Events, side_by_side
 from metaevents.files import PathLike, user_path
 from metaevents.frames import (
     accumulate,
+    in_dtype,
     largest_value,
     merge_bins,
     numpy_dtype,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     import torch
 
     from metaevents.classification import ClassificationDataset
+    from metaevents.device_frames import DeviceCounts
 
 ClassRef: TypeAlias = str | int
 """A class, by its name or by its index in `ComposedDataset.classes`."""
@@ -52,7 +54,7 @@ class ComposedDataset:
         rules: Geometry, class splits, partitions and pairings.
         split: "train", "val" or "test".
         pairing: "all" or "published".
-        class_split: "published", "novel-components", or a name of the user's own.
+        class_split: "published", or a deal, such as "novel-components".
 
     Attributes:
         archive: The recordings.
@@ -84,11 +86,12 @@ class ComposedDataset:
         pairing: str = "all",
         class_split: str = "published",
     ) -> None:
-        if class_split not in rules.splits:
-            raise UsageError(f"classes={class_split!r}; choose one of {', '.join(rules.splits)}")
-        if split not in rules.splits[class_split]:
+        class_splits = rules.class_splits
+        if class_split not in class_splits:
+            raise UsageError(f"classes={class_split!r}; choose one of {', '.join(class_splits)}")
+        if split not in class_splits[class_split]:
             raise UsageError(
-                f"split={split!r}; choose one of {', '.join(rules.splits[class_split])}"
+                f"split={split!r}; choose one of {', '.join(class_splits[class_split])}"
             )
         if pairing not in PAIRINGS:
             raise UsageError(f"pairing={pairing!r}; choose one of {', '.join(PAIRINGS)}")
@@ -116,7 +119,7 @@ class ComposedDataset:
         self.pairing = pairing
         self.class_split = class_split
         named = {
-            class_name(components): components for components in rules.splits[class_split][split]
+            class_name(components): components for components in class_splits[class_split][split]
         }
         self.classes: tuple[str, ...] = tuple(sorted(named))
         self.components = {name: named[name] for name in self.classes}
@@ -126,6 +129,7 @@ class ComposedDataset:
         self.labels = tuple(label for label in rules.labels if label in used)
         self._pools = {label: archive.select(label, partitions) for label in self.labels}
         self._decoded: dict[str, cache.Columns] = {}
+        self._on_device: dict[torch.device, DeviceCounts] = {}
 
     @property
     def name(self) -> str:
@@ -226,8 +230,8 @@ class ComposedDataset:
             c: Class name, or index in `classes`.
             sides: One index per side, left to right: the place of the recording in
                 `recording_ids(c)`. `dtype` may follow as the last one.
-            dtype: torch.float32 (default), torch.float16 (saturates at 65,504) or torch.uint8
-                (saturates at 255).
+            dtype: torch.float32 (default), torch.float16 (saturates at 65,504), torch.bfloat16
+                (rounds counts above 256) or torch.uint8 (saturates at 255).
             left: The index of side 0, by name.
             right: The index of side 1, by name.
 
@@ -360,7 +364,7 @@ class ComposedDataset:
         """
         merged = self.merged_bins(bins)
         if merged > 1:
-            return self._stack_merged(samples, numpy_dtype(dtype), merged)
+            return self._stack_merged(samples, dtype, merged)
         if out is None:
             out = self.empty_frames(len(samples), dtype)
         columns = self._columns("cells")
@@ -376,7 +380,7 @@ class ComposedDataset:
             step,
             table.view(view.dtype),
         )
-        return to_tensor(out.reshape(len(samples), *self.frame_shape))
+        return in_dtype(to_tensor(out.reshape(len(samples), *self.frame_shape)), dtype)
 
     def empty_frames(self, n: int, dtype: torch.dtype | None = None) -> np.ndarray:
         """Return memory for frames, without any contents: [n, T * P * H * W].
@@ -405,7 +409,7 @@ class ComposedDataset:
         return T // bins
 
     def _stack_merged(
-        self, samples: Sequence[Sequence[int]], dtype: np.dtype[Any], merged: int
+        self, samples: Sequence[Sequence[int]], dtype: torch.dtype | None, merged: int
     ) -> torch.Tensor:
         """Return samples as event counts, with `merged` time bins in one."""
         T, *grid = self.frame_shape
@@ -420,8 +424,9 @@ class ComposedDataset:
             prod(grid),
             merged,
         )
-        out = np.minimum(total, largest_value(dtype)).astype(dtype)
-        return to_tensor(out.reshape(len(samples), T // merged, *grid))
+        number = numpy_dtype(dtype)
+        out = np.minimum(total, largest_value(number)).astype(number)
+        return in_dtype(to_tensor(out.reshape(len(samples), T // merged, *grid)), dtype)
 
     def stack_sums(
         self, samples: Sequence[Sequence[int]], dtype: torch.dtype | None = None
@@ -443,8 +448,55 @@ class ComposedDataset:
         total = np.zeros((len(samples), prod(grid)), np.int64)
         step = self.rules.composition.side_shape[1]
         accumulate(total, columns["cell"], columns["count"], *self._spans(columns, samples), step)
-        out = np.minimum(total, largest_value(numpy_dtype(dtype))).astype(numpy_dtype(dtype))
-        return to_tensor(out.reshape(len(samples), *grid))
+        number = numpy_dtype(dtype)
+        out = np.minimum(total, largest_value(number)).astype(number)
+        return in_dtype(to_tensor(out.reshape(len(samples), *grid)), dtype)
+
+    def stack_on(
+        self,
+        device: torch.device,
+        samples: Sequence[Sequence[int]],
+        dtype: torch.dtype | None = None,
+        *,
+        bins: int | None = None,
+        summed: bool = False,
+        extra: np.ndarray | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return samples as event counts that a device fills; the first call copies the recordings.
+
+        Args:
+            device: The device; a GPU with its index.
+            samples: [n, sides] archive indices.
+            dtype: As for `frames`.
+            bins: As for `stack_frames`; not with `summed`.
+            summed: Whether to sum over time, as `stack_sums` does.
+            extra: [m] int64 that travels to the device along with the indices.
+
+        Returns:
+            [n, T, P, H, W], or [n, P, H, W] if summed, equal to those of `stack_frames` or
+            `stack_sums`; and `extra` on the device.
+
+        Raises:
+            UsageError: The dtype is unknown, `bins` is no divisor of T, or the device's memory is
+                too small for the recordings.
+        """
+        from metaevents.device_frames import device_counts
+
+        numpy_dtype(dtype)  # raises for an unknown one
+        columns = self._columns("cells")
+        counts = self._on_device.get(device)
+        if counts is None:
+            counts = device_counts(self.fingerprint, columns, device)
+            self._on_device[device] = counts
+        return counts.fill(
+            *self._spans(columns, samples),
+            self.frame_shape,
+            self.rules.composition.side_shape[1],
+            dtype,
+            merged=self.merged_bins(bins),
+            summed=summed,
+            extra=extra,
+        )
 
     def sample_events(self, recordings: Sequence[int], downsampled: bool = True) -> Events:
         """Return one sample as events.
@@ -528,7 +580,7 @@ class ComposedDataset:
 
     def __getstate__(self) -> dict[str, Any]:
         # Memory maps are left out: another process opens them again.
-        return {**vars(self), "_decoded": {}}
+        return {**vars(self), "_decoded": {}, "_on_device": {}}
 
     def as_classification(
         self,
@@ -621,7 +673,8 @@ class DoubleNMNIST(_BuiltIn):
         pairing: "all" is the benchmark; "published" reproduces the published loader's pairing with
             its leaks.
         classes: The class split: "published", or "novel-components", whose test digits never occur
-            in training. (The attribute `classes` lists the names of the split's classes instead.)
+            in training. "novel-components-2" to "novel-components-10" are further deals of the
+            digits. (The attribute `classes` lists the names of the split's classes instead.)
         download: Fetch the recordings and build the archive if it is missing.
 
     Raises:
@@ -642,7 +695,7 @@ class DoubleASLDVS(_BuiltIn):
     """Double ASL-DVS: 576 classes of two sign-language letters, frames (100, 2, 30, 80).
 
     Arguments and errors are those of `DoubleNMNIST`. The splits have 369, 92 and 115 classes; 169,
-    25 and 36 with novel components.
+    25 and 36 with novel components, in every deal of the letters.
     """
 
     dataset = "double-asl-dvs"

@@ -8,6 +8,7 @@ is shared is left to `metaevents.benchmark.evaluation` and `baselines.training`.
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import os
 import re
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from metaevents.errors import UsageError
+from metaevents.untrusted import describe
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     Store: TypeAlias = Any  # torch.distributed.Store, which torch does not declare as exported
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -415,29 +419,73 @@ def pick_device(name: str) -> torch.device:
     """Return a device by name. A GPU given by number becomes torch's current GPU.
 
     Args:
-        name: "auto", "cpu", "cuda", "cuda:1", ... "auto" is a GPU if there is one, else the CPU.
-            Under `torchrun`, "auto" and "cuda" are this process's own GPU.
+        name: "auto", "cpu", "cuda", "cuda:1", ... "auto" is a GPU if there is one that can be used,
+            else the CPU; the log says why. Under `torchrun`, "auto" and "cuda" are this process's
+            own GPU.
 
     Returns:
         The device.
 
     Raises:
-        UsageError: There is no such device, or for the reasons of `launched_process`.
+        UsageError: There is no such device, it cannot be used, or for the reasons of
+            `launched_process`.
     """
     import torch
 
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        problem = _gpu_problem(torch.device("cuda"))
+        if problem and torch.version.cuda:  # a build for CPUs was chosen by the user
+            logger.info("computing on the CPU: %s", problem)
+        name = "cpu" if problem else "cuda"
     if name == "cuda" and torch.cuda.is_available() and (gpu := _local_gpu()) is not None:
         name = f"cuda:{gpu}"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):
-        raise UsageError(f"no device {name!r} here; give auto, cpu or a GPU that exists") from None
-    if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)
+        raise UsageError(
+            f"no device {name!r} here{_why_no_gpu(name)}; give auto, cpu or a GPU that exists"
+        ) from None
+    if device.type == "cuda":
+        if problem := _gpu_problem(device):
+            raise UsageError(f"device {name!r} cannot be used: {problem}; give cpu")
+        if device.index is not None:
+            torch.cuda.set_device(device)
     return device
+
+
+_CAPABILITY = (7, 0)  # the lowest that Triton, which compiles our kernels, supports
+
+
+def _gpu_problem(device: torch.device) -> str | None:
+    """Return why a GPU cannot be used, or None if it can."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return _why_no_gpu("cuda").strip(" ()")
+    try:
+        capability = torch.cuda.get_device_capability(device)
+        if capability < _CAPABILITY:
+            need, has = (".".join(map(str, each)) for each in (_CAPABILITY, capability))
+            return (
+                f"{torch.cuda.get_device_name(device)} has the compute capability {has}, and "
+                f"Triton needs {need}"
+            )
+        torch.ones(1, device=device).add_(1)
+    except (RuntimeError, AssertionError) as error:
+        return f"the GPU does not run torch's code ({describe(error)})"
+    return None
+
+
+def _why_no_gpu(name: str) -> str:
+    """Return in brackets why there is no GPU; nothing if there is one or the name is no GPU's."""
+    import torch
+
+    if not name.startswith("cuda") or torch.cuda.is_available():
+        return ""
+    if torch.version.cuda is None:
+        return " (torch is a build for CPUs)"
+    return f" (no GPU, or none whose driver supports CUDA {torch.version.cuda})"
 
 
 def use_own_gpu() -> None:

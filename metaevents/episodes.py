@@ -203,6 +203,13 @@ def _checked_device(device: Any) -> torch.device:
     return checked
 
 
+def _numbered_gpu(device: torch.device) -> torch.device:
+    """Return a GPU with its number; without one it is the current GPU."""
+    import torch
+
+    return device if device.index is not None else torch.device("cuda", torch.cuda.current_device())
+
+
 _AHEAD = 32  # episodes drawn at a time while the stream is read in order
 
 
@@ -243,8 +250,12 @@ class EpisodeLoader:
         batch_size: Tasks that are stacked along a leading axis; None gives single episodes.
         num_workers: Threads or processes that prepare episodes; 0 prepares each where and when it
             is asked for. The episodes and their order are the same.
-        dtype: torch.float32 (default), torch.float16 or torch.uint8 (saturates at 255).
-        device: Device of the tensors. Copies to a GPU are made from pinned memory, without waiting.
+        dtype: torch.float32 (default), torch.float16, torch.bfloat16 (rounds counts above 256) or
+            torch.uint8 (saturates at 255).
+        device: Device of the tensors. On a GPU, frames and sums are filled by the GPU itself: it
+            keeps the recordings, and only their numbers travel. So workers have nothing to do, and
+            the loader cannot be used in the worker processes of a `DataLoader`. What a transform
+            makes is copied from pinned memory, without waiting.
         layout: "TPHW"; "TPWH", the axis order of the published code; or "TNPHW", time first, for
             frames only: [T, n, P, H, W], in batches [tasks, T, n, P, H, W].
         representation: "frames" gives [n, T, P, H, W]; "sum" gives [n, P, H, W], counts over the
@@ -257,6 +268,9 @@ class EpisodeLoader:
             noise in every episode. A generator of the transform's own is not seeded.
         bins: Number of time bins of frames, a divisor of T: neighboring bins are merged, and counts
             are summed before they saturate. T by default.
+        division: "class" divides the recordings of a label between support and query for each class
+            anew, "episode" once per episode, so that no query shares a recording with the support
+            of another class; see `metaevents.sampling.EpisodeSampler`.
 
     Attributes:
         dataset: The split.
@@ -297,6 +311,7 @@ class EpisodeLoader:
         representation: str = "frames",
         transform: Callable[[Any], Any] | None = None,
         bins: int | None = None,
+        division: str = "class",
     ) -> None:
         self.dataset = dataset
         self.episodes = whole_number("episodes", episodes, least=0, most=MAX_EPISODES)
@@ -307,10 +322,13 @@ class EpisodeLoader:
         )
         self.num_workers = whole_number("num_workers", num_workers, least=0, most=_MAX_WORKERS)
         self.device = None if device is None else _checked_device(device)
-        self.episode_sampler = EpisodeSampler(dataset, ways, shots, queries, seed)
+        self.episode_sampler = EpisodeSampler(dataset, ways, shots, queries, seed, division)
         self.ways, self.shots = self.episode_sampler.ways, self.episode_sampler.shots
         self.queries, self.seed = self.episode_sampler.queries, self.episode_sampler.seed
         self._form = _SampleForm(dataset, representation, layout, dtype, transform, bins, self.seed)
+        self._on_gpu = (
+            self.device is not None and self.device.type == "cuda" and self._form.compiled
+        )
         self._idle: list[WorkerProcesses] = []
         self._plans: dict[int, _Plan] = {}
         self._last = -1
@@ -324,10 +342,10 @@ class EpisodeLoader:
         position = whole_number("index", index)
         if not -len(self) <= position < len(self):
             raise IndexError(f"episode {position} of a loader of {len(self)}")
-        return self._place(self._prepare(position % len(self)))
+        return self._load(position % len(self))
 
     def __iter__(self) -> Iterator[Episode]:
-        if not self.num_workers:
+        if not self.num_workers or self._on_gpu:
             return self._iterate_here(range(len(self)))
         if self._form.compiled:
             return self._iterate_in_threads(range(len(self)))
@@ -348,7 +366,7 @@ class EpisodeLoader:
             if not -len(self) <= position < len(self):
                 raise IndexError(f"episode {position} of a loader of {len(self)}")
         positions = [position % len(self) for position in positions]
-        if not self.num_workers:
+        if not self.num_workers or self._on_gpu:
             return self._iterate_here(positions)
         if self._form.compiled:
             return self._iterate_in_threads(positions)
@@ -361,7 +379,13 @@ class EpisodeLoader:
     def _iterate_here(self, positions: Sequence[int]) -> Iterator[Episode]:
         """Yield episodes prepared in this process, each when it is asked for."""
         for position in positions:
-            yield self._place(self._prepare(position))
+            yield self._load(position)
+
+    def _load(self, position: int) -> Episode:
+        """Return the episode or batch at a position, on the loader's device."""
+        if self.device is None or not self._on_gpu:
+            return self._place(self._prepare(position))
+        return self._fill_on_gpu(self._plan_position(position), _numbered_gpu(self.device))
 
     def _iterate_in_threads(self, positions: Sequence[int]) -> Iterator[Episode]:
         """Yield episodes that threads fill; they are drawn in the caller's thread."""
@@ -483,6 +507,42 @@ class EpisodeLoader:
                 tuple(indices),
             )
 
+    def _fill_on_gpu(self, planned: _Plan | list[_Plan], gpu: torch.device) -> Episode:
+        """Return a planned episode or batch that a GPU fills."""
+        import numpy as np
+        from torch.utils.data import get_worker_info
+
+        if get_worker_info() is not None:
+            raise UsageError(
+                f"an EpisodeLoader with device={str(self.device)!r} was used in a worker process "
+                "of a DataLoader, where the GPU cannot be used; give the DataLoader num_workers=0, "
+                "or leave out `device` and move each episode by `.to(device)`"
+            )
+        plans = [planned] if isinstance(planned, _Plan) else planned
+        draws = [plan.draw for plan in plans]
+        labels = np.array([[*draw.support_y, *draw.query_y] for draw in draws], np.int64)
+        n = self.ways * self.shots
+        with ordinary_tensors():
+            support_x, query_x, y = self._form.on_device(
+                gpu, [draw.support for draw in draws], [draw.query for draw in draws], labels
+            )
+            fields = support_x, y[:, :n], query_x, y[:, n:]
+            if isinstance(planned, _Plan):
+                sx, sy, qx, qy = (field[0] for field in fields)
+                names = draws[0].classes, planned.support_ids, planned.query_ids, planned.index
+                return Episode(sx, sy, qx, qy, *names)
+            sx, sy, qx, qy = fields
+            return Episode(
+                sx,
+                sy.contiguous(),
+                qx,
+                qy.contiguous(),
+                tuple(draw.classes for draw in draws),
+                tuple(plan.support_ids for plan in planned),
+                tuple(plan.query_ids for plan in planned),
+                tuple(plan.index for plan in planned),
+            )
+
     def _place(self, episode: Episode) -> Episode:
         """Return the episode on the loader's device."""
         if self.device is None:
@@ -578,6 +638,37 @@ class _SampleForm:
         else:
             x = self.dataset.stack_frames(samples, self.dtype, self.bins, memory)
         return self._arranged(x, indices, part)
+
+    def on_device(
+        self,
+        device: torch.device,
+        support: Sequence[Sequence[Sample]],
+        query: Sequence[Sequence[Sample]],
+        labels: np.ndarray,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the input of some tasks, filled by the device, and their labels.
+
+        Args:
+            device: The device.
+            support: [tasks, n] samples.
+            query: [tasks, m] samples.
+            labels: [tasks, n + m].
+
+        Returns:
+            Support [tasks, n, ...], query [tasks, m, ...] and labels [tasks, n + m] on the device.
+        """
+        parts = [[sample for task in part for sample in task] for part in (support, query)]
+        x, y = self.dataset.stack_on(
+            device,
+            [*parts[0], *parts[1]],
+            self.dtype,
+            bins=self.bins,
+            summed=self.representation == "sum",
+            extra=labels.ravel(),
+        )
+        tasks = range(len(support))
+        first, rest = x[: len(parts[0])], x[len(parts[0]) :]
+        return self._arranged(first, tasks, 0), self._arranged(rest, tasks, 1), y.view(labels.shape)
 
     def _arranged(self, x: torch.Tensor, indices: Sequence[int], part: int) -> torch.Tensor:
         """Return [tasks * n, ...] samples as [tasks, n, ...], in the layout and transformed."""

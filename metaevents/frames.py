@@ -22,7 +22,8 @@ def numpy_dtype(dtype: torch.dtype | None) -> np.dtype[Any]:
     """Return the NumPy dtype of a frame dtype.
 
     Args:
-        dtype: torch.float32, torch.float16 or torch.uint8; None means float32.
+        dtype: torch.float32, torch.float16, torch.bfloat16 or torch.uint8; None means float32.
+            NumPy has no bfloat16: its frames are filled as float32, see `in_dtype`.
 
     Raises:
         UsageError: Another dtype.
@@ -33,11 +34,26 @@ def numpy_dtype(dtype: torch.dtype | None) -> np.dtype[Any]:
         None: np.float32,
         torch.float32: np.float32,
         torch.float16: np.float16,
+        torch.bfloat16: np.float32,
         torch.uint8: np.uint8,
     }
     if dtype not in known:
-        raise UsageError(f"dtype={dtype}; choose torch.float32, torch.float16 or torch.uint8")
+        raise UsageError(
+            f"dtype={dtype}; choose torch.float32, torch.float16, torch.bfloat16 or torch.uint8"
+        )
     return np.dtype(known[dtype])
+
+
+def in_dtype(frames: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+    """Return frames that were filled as `numpy_dtype(dtype)` in their dtype.
+
+    Args:
+        frames: The frames.
+        dtype: As for `numpy_dtype`.
+    """
+    import torch
+
+    return frames.to(dtype) if dtype == torch.bfloat16 else frames
 
 
 def largest_value(dtype: np.dtype[Any]) -> int:

@@ -178,6 +178,15 @@ class Draws:
         """
         return (self._take(1)[0] * n) >> 64
 
+    def below_times(self, n: int, times: int) -> list[int]:
+        """Return what `below(n)` returns when it is called several times.
+
+        Args:
+            n: The bound, at least 1.
+            times: Number of draws; each uses one word.
+        """
+        return [(word * n) >> 64 for word in self._take(times)]
+
     def choose(self, items: Sequence[Any], k: int) -> list[Any]:
         """Draw `k` different entries of a sequence in random order; uses `k` words.
 

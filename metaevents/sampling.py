@@ -1,14 +1,14 @@
 """Which recordings an episode consists of: drawing by number, and whether an archive has enough.
 
-Episode i is a pure function of (fingerprint, split, pairing, classes, ways, shots, queries, seed,
-i): the same for any number of workers, any rank, any start, any platform. A sample is a tuple of
-archive indices here, one per side. Reading events and making tensors is left to
-`metaevents.datasets` and `metaevents.episodes`.
+Episode i is a pure function of (fingerprint, split, pairing, classes, division, ways, shots,
+queries, seed, i): the same for any number of workers, any rank, any start, any platform. A
+sample is a tuple of archive indices here, one per side. Reading events and making tensors is left
+to `metaevents.datasets` and `metaevents.episodes`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import perm, prod
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -17,6 +17,7 @@ import numpy as np
 
 from metaevents.arguments import whole_number
 from metaevents.errors import UsageError
+from metaevents.recording_pools import RecordingPool, Turns, different_rows, share
 from metaevents.rng import Draws, Streams
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ MAX_SEED = (1 << 64) - 1
 
 MAX_EPISODES = (1 << 63) - 1
 """The largest number of episodes, and of anything in an episode; a Python length holds no more."""
+
+DIVISIONS = ("class", "episode")
+"""How recordings are divided between support and query: by each class, or once per episode."""
 
 Sample: TypeAlias = tuple[int, ...]
 """Archive indices of a composed sample's recordings, one per side, left to right."""
@@ -61,50 +65,77 @@ class EpisodeSampler:
     `dataset.min_gap` file numbers apart. With pairing "published", the keys of a class are distinct
     and nothing else is guaranteed.
 
+    These guarantees hold within each class. With division "class", a query can share a recording
+    with the support of another class. With division "episode" it cannot: the recordings of each
+    label are divided once per episode, and all its classes draw from the two parts in turn. With a
+    gap, it lies between the two parts too. As many recordings are needed as with "class".
+
+    With pairing "published" and division "episode", the left recordings stay what the published
+    arithmetic makes them: the first ones of a label, in support and query alike. All other
+    recordings of a label are divided, and a sample's key is one of those that lead to the
+    recording drawn for its right side. So no right recording of a query is in the support, on
+    either side, and no query equals a support sample. No gap is kept.
+
     Args:
         dataset: The split.
         ways: Classes per episode.
         shots: Support samples per class.
         queries: Query samples per class.
         seed: Selects the stream of episodes, from 0 to 2^64 - 1.
+        division: "class" divides the recordings of a label between support and query for each
+            class anew, "episode" once per episode.
 
     Raises:
         UsageError: A number is no whole number or below 1, there are more ways than classes, or a
-            class has too few recordings; the message has the numbers and what would fit.
+            class has too few recordings; the message has the numbers and what would fit. Or there
+            is no such division.
 
     Example:
         draw = EpisodeSampler(dataset, ways=5, shots=1, queries=15, seed=0)(index)
     """
 
     def __init__(
-        self, dataset: ComposedDataset, ways: int, shots: int, queries: int, seed: int
+        self,
+        dataset: ComposedDataset,
+        ways: int,
+        shots: int,
+        queries: int,
+        seed: int,
+        division: str = "class",
     ) -> None:
         ways, shots, queries = _whole_numbers(ways, shots, queries)
         seed = whole_number("seed", seed, least=0, most=MAX_SEED)
-        capacity = _capacity(dataset)
+        capacity = _capacity(dataset, division)
         if problem := _find_problem(dataset, capacity, ways, shots, queries):
             raise UsageError(problem)
-        self.dataset, self.seed = dataset, seed
+        self.dataset, self.seed, self.division = dataset, seed, division
         self.ways, self.shots, self.queries = ways, shots, queries
-        self._draw_class: Callable[[str, Draws], tuple[list[Sample], list[Sample]]]
-        if isinstance(capacity, _RecordingCapacity):
-            self._parts = capacity.parts(shots, queries)
-            self._draw_class = self._draw_all
+        self._draw_classes: Callable[[tuple[str, ...], Draws], Iterable[_Halves]]
+        if isinstance(capacity, _RightCapacity):
+            self._right = capacity
+            self._draw_classes = self._draw_published_divided
+        elif isinstance(capacity, _KeyCapacity):
+            self._draw_classes = self._draw_published
+        elif division == "episode":
+            self._pools, self._sides = capacity.pools, capacity.sides
+            self._draw_classes = self._draw_all_divided
         else:
-            self._draw_class = self._draw_published
-        self._streams = Streams(
-            {
-                "stream": STREAM_VERSION,
-                "fingerprint": dataset.fingerprint,
-                "split": dataset.split,
-                "pairing": dataset.pairing,
-                "classes": dataset.class_split,
-                "ways": ways,
-                "shots": shots,
-                "queries": queries,
-                "seed": seed,
-            }
-        )
+            self._parts = capacity.parts(shots, queries)
+            self._draw_classes = self._draw_all
+        key: dict[str, Any] = {
+            "stream": STREAM_VERSION,
+            "fingerprint": dataset.fingerprint,
+            "split": dataset.split,
+            "pairing": dataset.pairing,
+            "classes": dataset.class_split,
+            "ways": ways,
+            "shots": shots,
+            "queries": queries,
+            "seed": seed,
+        }
+        if division != "class":  # keys without it are those of the first protocol versions
+            key["division"] = division
+        self._streams = Streams(key)
 
     def __call__(self, index: int) -> Draw:
         """Draw episode `index`, from 0."""
@@ -112,8 +143,7 @@ class EpisodeSampler:
         classes = tuple(draws.choose(self.dataset.classes, self.ways))
         support: list[Sample] = []
         query: list[Sample] = []
-        for name in classes:
-            class_support, class_query = self._draw_class(name, draws)
+        for class_support, class_query in self._draw_classes(classes, draws):
             support += class_support
             query += class_query
         order = draws.choose(range(len(query)), len(query))
@@ -126,7 +156,9 @@ class EpisodeSampler:
         )
 
     @staticmethod
-    def problem(dataset: ComposedDataset, ways: int, shots: int, queries: int) -> str | None:
+    def problem(
+        dataset: ComposedDataset, ways: int, shots: int, queries: int, division: str = "class"
+    ) -> str | None:
         """Return why a dataset cannot serve such episodes.
 
         Args:
@@ -134,18 +166,21 @@ class EpisodeSampler:
             ways: Classes per episode.
             shots: Support samples per class.
             queries: Query samples per class.
+            division: As for the constructor.
 
         Returns:
             The message that the constructor would raise, or None if the episodes fit.
 
         Raises:
-            UsageError: A number is no whole number.
+            UsageError: A number is no whole number, or there is no such division.
         """
         ways, shots, queries = _whole_numbers(ways, shots, queries)
-        return _find_problem(dataset, _capacity(dataset), ways, shots, queries)
+        return _find_problem(dataset, _capacity(dataset, division), ways, shots, queries)
 
     @staticmethod
-    def fits(dataset: ComposedDataset, ways: int, shots: int, queries: int) -> bool:
+    def fits(
+        dataset: ComposedDataset, ways: int, shots: int, queries: int, division: str = "class"
+    ) -> bool:
         """Return whether a dataset has the classes and recordings for such episodes.
 
         Args:
@@ -153,11 +188,14 @@ class EpisodeSampler:
             ways: Classes per episode.
             shots: Support samples per class.
             queries: Query samples per class.
+            division: As for the constructor.
         """
-        return EpisodeSampler.problem(dataset, ways, shots, queries) is None
+        return EpisodeSampler.problem(dataset, ways, shots, queries, division) is None
 
     @staticmethod
-    def max_queries(dataset: ComposedDataset, ways: int, shots: int, at_most: int) -> int:
+    def max_queries(
+        dataset: ComposedDataset, ways: int, shots: int, at_most: int, division: str = "class"
+    ) -> int:
         """Return the largest number of queries per class that a dataset can serve.
 
         Args:
@@ -165,12 +203,13 @@ class EpisodeSampler:
             ways: Classes per episode.
             shots: Support samples per class.
             at_most: Upper limit of the result.
+            division: As for the constructor.
 
         Returns:
             A number in 1 ... at_most, or 0 if not even one query per class fits.
 
         Raises:
-            UsageError: A number is no whole number.
+            UsageError: A number is no whole number, or there is no such division.
         """
         ways, shots, at_most = (
             whole_number(name, value, most=MAX_EPISODES)
@@ -178,14 +217,63 @@ class EpisodeSampler:
         )
         if at_most < 1 or _argument_problem(dataset, ways, shots, 1):
             return 0
-        return _max_queries(_capacity(dataset), shots, at_most)
+        return _max_queries(_capacity(dataset, division), shots, at_most)
 
-    def _draw_published(self, name: str, draws: Draws) -> tuple[list[Sample], list[Sample]]:
-        """Draw support and query of a class with pairing "published"."""
-        samples = published_samples(self.dataset, name, draws, self.shots + self.queries)
-        return samples[: self.shots], samples[self.shots :]
+    def _draw_published(self, classes: tuple[str, ...], draws: Draws) -> Iterator[_Halves]:
+        """Draw support and query of each class with pairing "published"."""
+        for name in classes:
+            samples = published_samples(self.dataset, name, draws, self.shots + self.queries)
+            yield samples[: self.shots], samples[self.shots :]
 
-    def _draw_all(self, name: str, draws: Draws) -> tuple[list[Sample], list[Sample]]:
+    def _draw_all(self, classes: tuple[str, ...], draws: Draws) -> Iterator[_Halves]:
+        """Draw support and query of each class with pairing "all"."""
+        for name in classes:
+            yield self._draw_class(name, draws)
+
+    def _draw_all_divided(self, classes: tuple[str, ...], draws: Draws) -> Iterator[_Halves]:
+        """Draw support and query of each class with pairing "all" and division "episode"."""
+        sides: dict[str, list[int]] = {}
+        for name in classes:
+            for label, places in self._sides[name].items():
+                sides.setdefault(label, []).append(len(places))
+        parts = {}
+        for label, numbers in sides.items():
+            pool = self._pools[label]
+            sizes = pool.shares(self.shots, self.queries, numbers)
+            parts[label] = tuple(map(Turns, pool.divide(*sizes, draws)))
+        for name in classes:
+            halves = []
+            for half, k in enumerate((self.shots, self.queries)):
+                chosen: list[list[int]] = [[]] * len(self.dataset.components[name])
+                for label, places in self._sides[name].items():
+                    rows = parts[label][half].take(k, len(places), draws)
+                    for side, row in zip(places, rows, strict=True):
+                        chosen[side] = row
+                halves.append(list(zip(*chosen, strict=True)))
+            yield halves[0], halves[1]
+
+    def _draw_published_divided(self, classes: tuple[str, ...], draws: Draws) -> Iterator[_Halves]:
+        """Draw support and query of each class with pairing "published", division "episode"."""
+        rights = [self.dataset.components[name][1] for name in classes]
+        parts = {}
+        for label in dict.fromkeys(rights):
+            recordings, uses = self._right.recordings(label), rights.count(label)
+            n_support, n_query = share(
+                len(recordings),
+                (self.shots, self.queries),
+                (uses * self.shots, uses * self.queries),
+            )
+            chosen = draws.choose(recordings, n_support + n_query)
+            parts[label] = Turns(chosen[:n_support]), Turns(chosen[n_support:])
+        for name in classes:
+            left, right = self.dataset.components[name]
+            halves = []
+            for part, k in zip(parts[right], (self.shots, self.queries), strict=True):
+                (places,) = part.take(k, 1, draws)
+                halves.append([self._right.sample(left, right, place, draws) for place in places])
+            yield halves[0], halves[1]
+
+    def _draw_class(self, name: str, draws: Draws) -> _Halves:
         """Draw support and query of a class with pairing "all".
 
         The recordings of each label are divided into some for the support and some for the query,
@@ -199,11 +287,11 @@ class EpisodeSampler:
                 support[sides[0]], query[sides[0]] = for_support, for_query
                 continue
             for side, chosen in zip(
-                sides, _rows(for_support, self.shots, len(sides), draws), strict=True
+                sides, different_rows(for_support, self.shots, len(sides), draws), strict=True
             ):
                 support[side] = chosen
             for side, chosen in zip(
-                sides, _rows(for_query, self.queries, len(sides), draws), strict=True
+                sides, different_rows(for_query, self.queries, len(sides), draws), strict=True
             ):
                 query[side] = chosen
         return list(zip(*support, strict=True)), list(zip(*query, strict=True))
@@ -235,17 +323,89 @@ class _KeyCapacity:
         return None
 
 
+class _RightCapacity:
+    """How many samples per class pairing "published" can serve with division "episode".
+
+    The recordings that the arithmetic puts on the left side are those of the least places. They
+    are not divided and never stand on the right. All recordings here are given by their place.
+    """
+
+    def __init__(self, dataset: ComposedDataset) -> None:
+        self.dataset = dataset
+        self.keys = _KeyCapacity(dataset)
+        published = dataset.rules.published
+        self.n_keys = published.keys if published else 0
+        self.divisor = published.divisor[dataset.split] if published else 1
+        lefts = {key // self.divisor for key in range(self.n_keys)}
+        labels = {components[1] for components in dataset.components.values()}
+        self._keys: dict[str, dict[int, list[int]]] = {}  # label -> place on the right -> keys
+        for label in dataset.labels:
+            n = len(dataset.pool(label))
+            if label not in labels or not n:
+                continue
+            on_left = {left % n for left in lefts}
+            by_place: dict[int, list[int]] = {}
+            for key in range(self.n_keys):
+                if (place := key % self.divisor % n) not in on_left:
+                    by_place.setdefault(place, []).append(key)
+            self._keys[label] = dict(sorted(by_place.items()))
+
+    def recordings(self, label: str) -> list[int]:
+        """Return the places of the recordings of a label that can stand on the right."""
+        return list(self._keys[label])
+
+    def sample(self, left: str, right: str, place: int, draws: Draws) -> Sample:
+        """Return a sample whose key is one of those that lead to a right recording.
+
+        Args:
+            left: Label of the left side.
+            right: Label of the right side.
+            place: Place of the right recording.
+            draws: The random stream, of which one word is used.
+        """
+        keys = self._keys[right][place]
+        key = keys[draws.below(len(keys))]
+        pools = self.dataset.pool(left), self.dataset.pool(right)
+        return int(pools[0][key // self.divisor % len(pools[0])]), int(pools[1][place])
+
+    def fits(self, shots: int, queries: int) -> bool:
+        return not self.keys.empty and all(
+            shots + queries <= len(places) for places in self._keys.values()
+        )
+
+    def problem(self, shots: int, queries: int) -> str | None:
+        """Return why the numbers do not fit, and which would, or None if they do."""
+        if self.keys.empty:
+            return self.keys.problem(1, 1)
+        if self.fits(shots, queries):
+            return None
+        label = min(self._keys, key=lambda each: len(self._keys[each]))
+        most = len(self._keys[label])
+        advice = (
+            f"queries={most - shots} would fit with shots={shots}"
+            if most > shots
+            else "give fewer shots"
+            if most > 1
+            else "shots=1 and queries=1 do not fit either; build the archive from more recordings"
+        )
+        return (
+            f"shots={shots} and queries={queries} need {shots + queries} recordings of a label "
+            f"besides those that published pairing puts on the left, but {label!r} has {most} in "
+            f"the {self.dataset.split} split; {advice}"
+        )
+
+
 class _RecordingCapacity:
     """How many samples per class pairing "all" can serve with the recordings of every label."""
 
     def __init__(self, dataset: ComposedDataset) -> None:
         self.dataset = dataset
-        self.pools = {label: _Pool(dataset, label) for label in dataset.labels}
+        self.pools = {label: RecordingPool(dataset, label) for label in dataset.labels}
         self.sides = {name: sides_of_labels(labels) for name, labels in dataset.components.items()}
 
     def parts(
         self, shots: int, queries: int
-    ) -> dict[str, list[tuple[list[int], _Pool, tuple[int, int]]]]:
+    ) -> dict[str, list[tuple[list[int], RecordingPool, tuple[int, int]]]]:
         """Return for every class its labels: their sides, pool, and sizes of support and query.
 
         The numbers must fit.
@@ -309,10 +469,22 @@ class _RecordingCapacity:
         return "shots=1 and queries=1 do not fit either; build the archive from more recordings"
 
 
-def _capacity(dataset: ComposedDataset) -> _KeyCapacity | _RecordingCapacity:
-    """Return what limits the episodes of a dataset."""
-    published = dataset.pairing == "published"
-    return _KeyCapacity(dataset) if published else _RecordingCapacity(dataset)
+_Capacity: TypeAlias = _KeyCapacity | _RightCapacity | _RecordingCapacity
+
+_Halves: TypeAlias = tuple[list[Sample], list[Sample]]
+"""Support and query of a class."""
+
+
+def _capacity(dataset: ComposedDataset, division: str) -> _Capacity:
+    """Return what limits the episodes of a dataset.
+
+    Pairing "all" needs as many recordings with either division.
+    """
+    if division not in DIVISIONS:
+        raise UsageError(f"division={division!r:.60}; choose one of {', '.join(DIVISIONS)}")
+    if dataset.pairing != "published":
+        return _RecordingCapacity(dataset)
+    return _RightCapacity(dataset) if division == "episode" else _KeyCapacity(dataset)
 
 
 def _whole_numbers(ways: Any, shots: Any, queries: Any) -> tuple[int, int, int]:
@@ -339,7 +511,7 @@ def _argument_problem(dataset: ComposedDataset, ways: int, shots: int, queries: 
 
 def _find_problem(
     dataset: ComposedDataset,
-    capacity: _KeyCapacity | _RecordingCapacity,
+    capacity: _Capacity,
     ways: int,
     shots: int,
     queries: int,
@@ -348,7 +520,7 @@ def _find_problem(
     return _argument_problem(dataset, ways, shots, queries) or capacity.problem(shots, queries)
 
 
-def _max_queries(capacity: _KeyCapacity | _RecordingCapacity, shots: int, at_most: int) -> int:
+def _max_queries(capacity: _Capacity, shots: int, at_most: int) -> int:
     """Return the largest fitting number of queries up to `at_most`, or 0, by bisection."""
     fitting, unfitting = 0, at_most + 1
     while unfitting - fitting > 1:  # whatever fits with some queries fits with fewer
@@ -358,147 +530,6 @@ def _max_queries(capacity: _KeyCapacity | _RecordingCapacity, shots: int, at_mos
         else:
             unfitting = middle
     return fitting
-
-
-_MAX_ROW_TRIES = 4096  # at random, to find a side whose recordings differ from those of other sides
-
-_TRIES = 32  # at random, to find a support that leaves enough recordings for the query
-
-
-class _Pool:
-    """The recordings of one label, and how they are divided between support and query of a class.
-
-    Attributes:
-        indices: Archive indices, in order of id.
-        gap: Least distance in file numbers between support and query.
-        numbers: [n] int64, the file numbers in ascending order.
-        by_number: Archive indices in order of file number.
-    """
-
-    def __init__(self, dataset: ComposedDataset, label: str) -> None:
-        self.indices: list[int] = dataset.pool(label).tolist()
-        self.gap = dataset.min_gap
-        order = np.argsort(dataset.archive.table["number"][dataset.pool(label)], kind="stable")
-        self.numbers: np.ndarray = dataset.archive.table["number"][dataset.pool(label)][
-            order
-        ].astype(np.int64)
-        self.by_number = [self.indices[i] for i in order]
-        self._known_room: dict[int, np.ndarray] = {}
-        self._known_starts: dict[tuple[int, int], list[int]] = {}
-
-    def sizes(self, shots: int, queries: int, sides: int) -> tuple[int, int] | None:
-        """Return how many recordings the support and the query of a class draw from.
-
-        Each of the `sides` sides with this label takes different recordings. If they are scarce,
-        the sides share them, down to as many as a side has samples.
-
-        Returns:
-            The two numbers, or None if there are too few recordings.
-        """
-        n, least_support, least_query = len(self.indices), max(sides, shots), max(sides, queries)
-        if self.gap > 1:
-            wanted = ((sides * shots, sides * queries), (least_support, least_query))
-            return next((sizes for sizes in wanted if self._leaves_room(*sizes)), None)
-        if n < least_support + least_query:
-            return None
-        support = min(
-            max(n * shots // (shots + queries), least_support), sides * shots, n - least_query
-        )
-        return support, min(n - support, sides * queries)
-
-    def divide(self, n_support: int, n_query: int, draws: Draws) -> tuple[list[int], list[int]]:
-        """Draw recordings for support and query of a class, disjoint and `gap` numbers apart.
-
-        Returns:
-            Archive indices of `n_support` and of `n_query` recordings, in random order.
-        """
-        if self.gap <= 1:
-            chosen = draws.choose(self.indices, n_support + n_query)
-            return chosen[:n_support], chosen[n_support:]
-        for attempt in range(_TRIES + 1):
-            if attempt < _TRIES:
-                support = draws.choose(range(len(self.numbers)), n_support)
-            else:  # so few recordings that the support must be neighbors, to leave the query room
-                starts = self._starts(n_support, n_query)
-                first = starts[draws.below(len(starts))]
-                support = draws.choose(range(first, first + n_support), n_support)
-            free = self._free(support)
-            if len(free) >= n_query:
-                break
-        query = draws.choose(free, n_query)
-        return [self.by_number[i] for i in support], [self.by_number[i] for i in query]
-
-    def _free(self, support: Sequence[int]) -> list[int]:
-        """Return the places at least `gap` numbers away from every recording of the support."""
-        near = np.zeros(len(self.numbers) + 1, np.int64)
-        taken = self.numbers[list(support)]
-        np.add.at(near, np.searchsorted(self.numbers, taken - self.gap, side="right"), 1)
-        np.add.at(near, np.searchsorted(self.numbers, taken + self.gap, side="left"), -1)
-        free: list[int] = np.flatnonzero(np.cumsum(near[:-1]) == 0).tolist()
-        return free
-
-    def _leaves_room(self, n_support: int, n_query: int) -> bool:
-        """Return whether a support of that size can leave enough recordings for the query.
-
-        Either every support does, or at least one of neighbors in order of number.
-        """
-        at_worst = len(self.numbers) - n_support * (2 * self.gap - 1)
-        return at_worst >= n_query or bool(self._starts(n_support, n_query))
-
-    def _starts(self, n_support: int, n_query: int) -> list[int]:
-        """Return the places at which `n_support` neighbors leave room for `n_query` others."""
-        key = n_support, n_query
-        if key not in self._known_starts:
-            room = self._room_beside_neighbors(n_support)
-            self._known_starts[key] = np.flatnonzero(room >= n_query).tolist()
-        return self._known_starts[key]
-
-    def _room_beside_neighbors(self, n_support: int) -> np.ndarray:
-        """Return for every place how many recordings are free beside `n_support` neighbors there.
-
-        Returns:
-            [n - n_support + 1] int64; the neighbors begin at the place, in order of number.
-        """
-        if n_support not in self._known_room:
-            n = len(self.numbers)
-            # Recording i excludes the places from lower[i] to upper[i] - 1. Both bounds ascend, so
-            # the places that it excludes first, after recordings before it, are an interval too.
-            lower = np.searchsorted(self.numbers, self.numbers - self.gap, side="right")
-            upper = np.searchsorted(self.numbers, self.numbers + self.gap, side="left")
-            more = upper[1:] - np.maximum(lower[1:], upper[:-1])
-            total = np.concatenate([[0], np.cumsum(more)])  # [n]
-            first = np.arange(max(n - n_support + 1, 0))
-            last = first + min(n_support, n) - 1
-            excluded = upper[first] - lower[first] + total[last] - total[first]
-            self._known_room[n_support] = n - excluded
-        return self._known_room[n_support]
-
-
-def _rows(pool: Sequence[int], k: int, sides: int, draws: Draws) -> list[list[int]]:
-    """Draw `k` different recordings per side, such that no sample has one recording twice.
-
-    Args:
-        pool: The recordings that the sides share, in random order.
-        k: Samples.
-        sides: Sides with one label.
-        draws: The random stream.
-
-    Returns:
-        [sides, k] recordings.
-    """
-    rows = [list(pool[:k])]
-    for _ in range(_MAX_ROW_TRIES):
-        if len(rows) == sides:
-            return rows
-        row = draws.choose(pool, k)
-        if all(a != b for other in rows for a, b in zip(row, other, strict=True)):
-            rows.append(row)
-    if len(rows) == sides:
-        return rows
-    # So many sides share so few recordings that a random row hardly ever differs from all others:
-    # every side reads the pool in its order, from a place of its own.
-    n = len(pool)
-    return [[pool[(start + i) % n] for i in range(k)] for start in draws.choose(range(n), sides)]
 
 
 def sides_of_labels(components: Sequence[str]) -> dict[str, list[int]]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from itertools import product
@@ -26,6 +26,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from metaevents.arguments import whole_number
+from metaevents.component_deals import DEALS, FIRST_DEAL, further_deals
 from metaevents.errors import ArchiveError, UsageError
 from metaevents.events import POLARITIES
 from metaevents.hashing import digest_json
@@ -39,8 +40,8 @@ PARTITIONS = ("train", "val", "test")
 PAIRINGS = ("all", "published")
 """How the recordings of a composed sample are drawn: all pairs, or as in the published code."""
 
-CLASS_SPLITS = ("published", "novel-components")
-"""How the classes are split: as published, or with components that training never saw."""
+CLASS_SPLITS = ("published", *DEALS)
+"""How the classes are split: as published, or with components that training never saw (deals)."""
 
 BY_CLASS = "by-class"
 """Name of the partition in which all recordings of a label serve the split of its classes."""
@@ -230,8 +231,10 @@ class DatasetRules:
             it is "by-class".
         title: Name in text, such as "Double N-MNIST"; "" if it has none.
         protocol: The protocol that learners are evaluated on if none is named.
+        deals: Further class splits, like `splits`: the deals of `metaevents.component_deals`.
 
-    Title and protocol do not change the fingerprint: neither samples nor episodes depend on them.
+    Title, protocol and deals do not change the fingerprint: no sample depends on them, and no
+    episode of the class splits in `splits`.
 
     Raises:
         UsageError: A label is there twice, two classes of a class split have one name, `min_gap` is
@@ -250,12 +253,18 @@ class DatasetRules:
     partition: str
     title: str = ""
     protocol: str = DEFAULT_PROTOCOL
+    deals: Mapping[str, Mapping[str, Classes]] = field(default_factory=dict)
+
+    @property
+    def class_splits(self) -> Mapping[str, Mapping[str, Classes]]:
+        """All class splits: those of `splits`, then those of `deals`."""
+        return {**self.splits, **self.deals}
 
     def __post_init__(self) -> None:
         gap = whole_number("min_gap", self.min_gap, least=0, most=_MAX_GAP)
         object.__setattr__(self, "min_gap", gap)
         require_unique_labels(self.labels)
-        for by_split in self.splits.values():
+        for by_split in self.class_splits.values():
             _require_unique_names(by_split)
             if self.partition == BY_CLASS:
                 _require_separate_labels(by_split)
@@ -343,8 +352,8 @@ class DatasetSpec:
 
     @property
     def class_splits(self) -> tuple[str, ...]:
-        """The class splits that the dataset has."""
-        return tuple(self._raw["splits"])
+        """The class splits that the dataset has, all deals included."""
+        return (*self._raw["splits"], *further_deals(self.name))
 
     def partition_rule(self) -> PartitionRule:
         """Return the rule that divides the recordings into train, val and test."""
@@ -361,7 +370,7 @@ class DatasetSpec:
         classes: dict[str, Classes] = {}
         for split, stated in splits.items():
             names = stated.split() if isinstance(stated, str) else stated
-            if name == "novel-components":
+            if name == FIRST_DEAL:
                 classes[split] = tuple(product(names, repeat=arity))
             else:
                 classes[split] = tuple((each,) if arity == 1 else tuple(each) for each in names)
@@ -393,6 +402,13 @@ class DatasetSpec:
             min_gap=0 if simulated else raw["min_gap"],
             partition=raw["partition"],
             title=self.title,
+            deals={
+                name: {
+                    split: tuple(product(labels, repeat=self.composition.arity))
+                    for split, labels in deal.items()
+                }
+                for name, deal in further_deals(self.name).items()
+            },
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import socket
@@ -50,7 +51,10 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
     monkeypatch.setattr(torch, "empty", lambda *_, **__: None)
+    ones = torch.ones
+    monkeypatch.setattr(torch, "ones", lambda *shape, **_: ones(*shape))
     return current
 
 
@@ -361,5 +365,50 @@ def test_devices_by_name(
 
 @pytest.mark.parametrize("name", ["abacus", "cuda:9", "", "cpu:x"])
 def test_unknown_devices_are_refused_with_what_to_give(name: str) -> None:
-    with pytest.raises(UsageError, match=f"^no device '{name}' here; give auto, cpu or a GPU that"):
+    message = f"^no device '{name}' here.*; give auto, cpu or a GPU that"
+    with pytest.raises(UsageError, match=message):
         pick_device(name)
+
+
+@pytest.mark.parametrize("cuda", [None, "13.0"])
+def test_without_a_gpu_the_message_says_why_and_auto_takes_the_cpu(
+    cuda: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    why = "build for CPUs" if cuda is None else "no GPU, or none whose driver supports CUDA 13.0"
+    with caplog.at_level(logging.INFO, "metaevents.distributed"):
+        assert pick_device("auto") == torch.device("cpu")
+    assert [why in message for message in caplog.messages] == ([] if cuda is None else [True])
+    monkeypatch.setattr(torch, "empty", _no_gpu)
+    with pytest.raises(UsageError, match=rf"^no device 'cuda' here \(.*{why}\); give auto, cpu"):
+        pick_device("cuda")
+
+
+def _no_gpu(*_: Any, **__: Any) -> None:
+    raise RuntimeError("no CUDA")
+
+
+def test_a_gpu_that_is_too_old_is_refused_and_auto_takes_the_cpu(
+    gpus: list[Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (6, 1))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Old GPU")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    why = "Old GPU has the compute capability 6.1, and Triton needs 7.0"
+    with pytest.raises(UsageError, match=f"^device 'cuda' cannot be used: {why}; give cpu$"):
+        pick_device("cuda")
+    with caplog.at_level(logging.INFO, "metaevents.distributed"):
+        assert pick_device("auto") == torch.device("cpu")
+    assert caplog.messages == [f"computing on the CPU: {why}"]
+
+
+def test_a_gpu_that_does_not_run_is_refused(
+    gpus: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no kernel image is available")
+
+    monkeypatch.setattr(torch, "ones", fail)
+    with pytest.raises(UsageError, match=r"does not run torch's code \(no kernel image"):
+        pick_device("cuda")

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.archives import build_in
 from support.recordings import write_asl_dvs, write_nmnist
 
 import metaevents as me
 from metaevents.building import build_archive
 from metaevents.errors import UsageError
-from metaevents.sampling import EpisodeSampler, sides_of_labels
+from metaevents.recording_pools import share
+from metaevents.sampling import Draw, EpisodeSampler, sides_of_labels
 from metaevents.sources import ASLDVS, NMNIST
 
 
@@ -252,3 +254,153 @@ def test_max_queries_is_0_where_nothing_fits(dataset: me.DoubleNMNIST) -> None:
 
 def test_sides_of_labels_lists_the_sides_of_each_label() -> None:
     assert sides_of_labels(("5", "3", "5")) == {"5": [0, 2], "3": [1]}
+
+
+# --- division once per episode -------------------------------------------------------------------
+
+
+def shared_recordings(draw: Draw, first: int = 0) -> set[int]:
+    """Recordings of queries, from side `first` on, that stand in the support on any side."""
+    support = {recording for sample in draw.support for recording in sample}
+    return support & {recording for sample in draw.query for recording in sample[first:]}
+
+
+@pytest.mark.parametrize("classes", ["published", "novel-components", "novel-components-7"])
+@pytest.mark.parametrize(("ways", "shots", "queries"), [(5, 1, 10), (9, 5, 7), (2, 10, 2)])
+def test_a_division_per_episode_leaves_no_recording_on_both_sides(
+    nmnist_root: Path, classes: str, ways: int, shots: int, queries: int
+) -> None:
+    dataset = me.DoubleNMNIST(nmnist_root, split="test", classes=classes)
+    seen: set[int] = set()
+    for index in range(60):
+        draw = EpisodeSampler(dataset, ways, shots, queries, 0, "episode")(index)
+        assert not shared_recordings(draw)
+        for label in range(ways):
+            for samples, labels, k in (
+                (draw.support, draw.support_y, shots),
+                (draw.query, draw.query_y, queries),
+            ):
+                own = [s for s, y in zip(samples, labels, strict=True) if y == label]
+                assert len(own) == k
+                for side in (0, 1):
+                    assert len({sample[side] for sample in own}) == k
+                assert all(left != right for left, right in own)
+                seen.update(recording for sample in own for recording in sample)
+    assert seen == {int(i) for label in dataset.labels for i in dataset.pool(label)}
+
+
+def test_the_support_shares_no_recording_where_there_are_enough(tmp_path: Path) -> None:
+    # 80 test recordings per digit: ten sides with one shot and ten queries need at most 110.
+    root = build_in(
+        tmp_path, "double-nmnist", write_nmnist(tmp_path / "raw", 2, 160, digits="0123456789", n=2)
+    )
+    dataset = me.DoubleNMNIST(root, split="test", classes="novel-components")
+    for index in range(30):
+        draw = EpisodeSampler(dataset, 5, 1, 10, 0, "episode")(index)
+        recordings = [recording for sample in draw.support for recording in sample]
+        assert len(set(recordings)) == 10
+
+
+def test_a_scarce_division_is_shared_evenly() -> None:
+    # (recordings, least, most) -> numbers of support and query.
+    assert share(16, (1, 10), (3, 30)) == (3, 13)
+    assert share(16, (1, 10), (10, 100)) == (4, 12)
+    assert share(16, (5, 10), (15, 30)) == (6, 10)
+    assert share(16, (5, 1), (30, 6)) == (10, 6)
+    assert share(446, (5, 15), (15, 45)) == (15, 45)
+    assert share(11, (1, 10), (5, 50)) == (1, 10)
+
+
+@pytest.mark.parametrize("shots", [1, 2, 3, 5, 11, 12])
+def test_a_division_per_episode_needs_as_many_recordings_as_one_per_class(
+    dataset: me.DoubleNMNIST, shots: int
+) -> None:
+    largest = EpisodeSampler.max_queries(dataset, 5, shots, 20)
+    assert EpisodeSampler.max_queries(dataset, 5, shots, 20, "episode") == largest
+    if largest:
+        sampler = EpisodeSampler(dataset, len(dataset), shots, largest, 0, "episode")
+        assert not any(shared_recordings(sampler(index)) for index in range(10))
+    assert not EpisodeSampler.fits(dataset, 5, shots, largest + 1, "episode")
+
+
+def test_a_division_per_episode_keeps_the_gap(tmp_path: Path) -> None:
+    for files, queries in ((300, 15), (125, 3)):
+        dataset = three_letters(tmp_path / str(files), files)
+        numbers = dataset.archive.table["number"].astype(int)
+        labels = {int(i): label for label in dataset.labels for i in dataset.pool(label)}
+        for index in range(25):
+            draw = EpisodeSampler(dataset, 5, 1, queries, 0, "episode")(index)
+            sides = [
+                {recording for sample in part for recording in sample}
+                for part in (draw.support, draw.query)
+            ]
+            assert all(
+                abs(numbers[a] - numbers[b]) >= 20
+                for a in sides[0]
+                for b in sides[1]
+                if labels[a] == labels[b]
+            )
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_published_pairing_divides_the_right_recordings(nmnist_root: Path, split: str) -> None:
+    dataset = me.DoubleNMNIST(nmnist_root, split=split, pairing="published")
+    divisor = dataset.rules.published.divisor[split]  # type: ignore[union-attr]
+    equal = {"class": 0, "episode": 0}
+    for division in equal:
+        for index in range(40):
+            draw = EpisodeSampler(dataset, 5, 2, 5, 0, division)(index)
+            equal[division] += len({*draw.query} & {*draw.support})
+            if division == "class":
+                continue
+            assert not shared_recordings(draw, first=1)
+            for (left, right), y in zip(draw.query, draw.query_y, strict=True):
+                a, b = (dataset.pool(label).tolist() for label in draw.classes[y])
+                keys = ((key // divisor % len(a), key % divisor % len(b)) for key in range(1000))
+                assert (a.index(left), b.index(right)) in keys
+    assert equal["class"] > 0 == equal["episode"]
+
+
+def test_published_pairing_says_how_many_queries_fit_a_division(nmnist_root: Path) -> None:
+    # 24 recordings per digit in the test folder; two of them stand on the left.
+    dataset = me.DoubleNMNIST(nmnist_root, split="test", pairing="published")
+    assert EpisodeSampler.max_queries(dataset, 5, 5, 1000, "episode") == 17
+    with pytest.raises(UsageError) as caught:
+        EpisodeSampler(dataset, 5, 5, 18, 0, "episode")
+    assert "need 23 recordings of a label besides those" in str(caught.value)
+    assert "has 22 in the test split; queries=17 would fit with shots=5" in str(caught.value)
+    with pytest.raises(UsageError, match="give fewer shots"):
+        EpisodeSampler(dataset, 5, 22, 1, 0, "episode")
+
+
+def test_divisions_are_streams_of_their_own_and_unknown_ones_are_refused(
+    dataset: me.DoubleNMNIST,
+) -> None:
+    by_class, same, by_episode = (
+        EpisodeSampler(dataset, 5, 1, 5, 0, *division)(3)
+        for division in ((), ("class",), ("episode",))
+    )
+    assert by_class == same != by_episode
+    loader = me.EpisodeLoader(dataset, 5, 1, 5, episodes=4, division="episode")
+    assert loader[3].query_ids == dataset.name_samples(by_episode.query)
+    with pytest.raises(UsageError, match="division='both'; choose one of class, episode"):
+        me.EpisodeLoader(dataset, 5, 1, 5, division="both")
+
+
+@pytest.mark.parametrize(("ways", "shots"), [(5, 1), (5, 5), (20, 1), (20, 5)])
+def test_the_sample_serves_divisions_per_episode(sample_root: Path, ways: int, shots: int) -> None:
+    for classes in ("published", "novel-components", "novel-components-3"):
+        for pairing, first in (("all", 0), ("published", 1)):
+            dataset = me.DoubleNMNIST(sample_root, "test", pairing=pairing, classes=classes)
+            sampler = EpisodeSampler(dataset, min(ways, len(dataset)), shots, 10, 0, "episode")
+            assert not any(shared_recordings(sampler(index), first) for index in range(30))
+
+
+def test_a_division_serves_any_number_of_sides(nmnist_root: Path) -> None:
+    dataset = me.compose(
+        nmnist_root / "double-nmnist.h5", 3, split="test", name="triple", splits="disjoint"
+    )
+    for index in range(20):
+        draw = EpisodeSampler(dataset, 20, 2, 5, 0, "episode")(index)
+        assert not shared_recordings(draw)
+        assert all(len({*sample}) == 3 for sample in (*draw.support, *draw.query))

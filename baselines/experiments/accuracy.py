@@ -38,11 +38,14 @@ class EpisodeAccuracies:
         answers: [trials * episodes, queries] which queries are answered correctly; None if only
             accuracies were kept.
         design: Makes the design of all episodes; see `baselines.accuracy.recording_design`.
+        trainings: The mean accuracy of every training, this one first, if the same was measured
+            with weights that were trained from other seeds.
     """
 
     trials: tuple[tuple[float, ...], ...]
     answers: npt.NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
     design: Callable[[], RecordingDesign] | None = field(default=None, repr=False, compare=False)
+    trainings: tuple[float, ...] = ()
 
     @classmethod
     def of(
@@ -73,10 +76,12 @@ class EpisodeAccuracies:
         Returns:
             The mean accuracy; half of its 95 % interval over fresh recordings and episodes (None if
             no answers were kept) and of that over episodes of these recordings; the standard
-            deviation of the trials' means if there are several trials; and the numbers of trials
-            and episodes.
+            deviation of the trials' means if there are several trials; the numbers of trials and
+            episodes; and, if there are several trainings, their number and the mean and the
+            standard deviation of their accuracies.
         """
         means = [fmean(trial) for trial in self.trials]
+        seeds = repeated(self.trainings) if len(self.trainings) > 1 else {}
         known = self.answers is not None and self.design is not None
         return {
             "accuracy": self.accuracy,
@@ -85,6 +90,9 @@ class EpisodeAccuracies:
             "deviation": repeated(means)["deviation"] if len(means) > 1 else None,
             "trials": len(self.trials),
             "episodes": len(self.trials[0]),
+            "trainings": len(self.trainings) or None,
+            "trainings_mean": seeds.get("mean"),
+            "trainings_deviation": seeds.get("deviation"),
         }
 
     def change(self, reference: EpisodeAccuracies) -> Row:

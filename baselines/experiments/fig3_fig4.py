@@ -44,8 +44,8 @@ def after_each_step(run: Trained, max_steps: int = _MAX_STEPS) -> Variants:
 def _step_rows(study: Study) -> list[Row]:
     """Return a row per model and number of inner steps."""
     rows = []
-    for run in study.runs.available(*_MODELS):
-        accuracies = study.measure("inner steps", after_each_step(run), [run])
+    for run in study.runs.available(*study.models(_MODELS)):
+        accuracies = study.measure_trainings("inner steps", after_each_step, run)
         for steps, accuracy in accuracies.items():
             rows.append(
                 {
@@ -54,8 +54,10 @@ def _step_rows(study: Study) -> list[Row]:
                     "inner steps at test": int(steps),
                     "error": 1 - accuracy.accuracy,
                     **accuracy.row(),
+                    **accuracy.change(accuracies["1"]),
                 }
             )
+    study.note("Changes are relative to one inner step, on the same episodes.")
     return rows
 
 
@@ -72,9 +74,9 @@ def _plot_steps(figure: Figure, rows: Sequence[Row]) -> None:
 def _frozen_rows(study: Study) -> list[Row]:
     """Return a row per model and number of frozen layers."""
     rows = []
-    for run in study.runs.available(*_MODELS):
+    for run in study.runs.available(*study.models(_MODELS)):
         depth = len(run.config.channels)
-        accuracies = study.measure("frozen layers", _frozen(run, depth), [run])
+        accuracies = study.measure_trainings("frozen layers", _frozen, run)
         for frozen, accuracy in accuracies.items():
             rows.append(
                 {
@@ -88,8 +90,9 @@ def _frozen_rows(study: Study) -> list[Row]:
     return rows
 
 
-def _frozen(run: Trained, depth: int) -> Variants:
-    """Return learners with 0, 1 ... `depth` frozen layers, from the input on."""
+def _frozen(run: Trained) -> Variants:
+    """Return learners with 0, 1 ... all convolutions frozen, from the input on."""
+    depth = len(run.config.channels)
     return adapting(
         lambda: {str(frozen): variant(run.maml, layers=frozen) for frozen in range(depth + 1)}
     )

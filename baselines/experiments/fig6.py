@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from math import hypot
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import torch
 from torch import Tensor
 
 from baselines.accuracy import Classifier
@@ -29,6 +31,45 @@ _MAML = "MAML, one shot"
 _SHOTS_NEEDED = "shots to reach 5-way 1-shot SNN-MAML"
 
 
+_MAX_TABLE = 20_000
+"""Samples whose features are kept; of a network of the paper 80 MB."""
+
+Crossing: TypeAlias = tuple[int | None, int | None, int | None]
+"""Shots needed: the first number that reaches the target, and the least and the greatest number of
+the 95 % interval; None is more than the most shots that were measured."""
+
+
+class _FeatureTable:
+    """The features of a frozen network, computed once per sample.
+
+    The episodes of a small archive repeat its samples many times.
+
+    Args:
+        body: The transfer learner.
+    """
+
+    def __init__(self, body: Transfer) -> None:
+        self._body = body
+        self._known: dict[Any, Tensor] = {}
+
+    def __call__(self, x: Tensor, ids: Sequence[Any]) -> Tensor:
+        """Return the features of samples.
+
+        Args:
+            x: Samples [n, ...].
+            ids: The recordings of each sample, which fix it.
+        """
+        places = {key: place for place, key in enumerate(ids) if key not in self._known}
+        new: dict[Any, Tensor] = {}
+        if places:
+            features = self._body.features(x[list(places.values())])
+            new = dict(zip(places, features, strict=True))
+        rows = torch.stack([new[key] if key in new else self._known[key] for key in ids])
+        if len(self._known) + len(new) <= _MAX_TABLE:
+            self._known |= new
+        return rows
+
+
 class _OnFeatures(Transfer):
     """Learns from features: those of a frozen network, computed once for all numbers of shots."""
 
@@ -46,12 +87,14 @@ def by_shots(run: Trained, max_shots: int, maml: Trained | None) -> Variants:
         maml: The run for MAML; None leaves it out.
     """
     body = run.transfer
+    features = _FeatureTable(body)
     learner = _OnFeatures(body.net, body.steps, body.lr, body.weight_decay)
 
     def variants(episode: Episode) -> Iterator[tuple[str, Classifier]]:
         """Yield the number of shots and the classifier that learned from them."""
         ways, labels = len(episode.classes), episode.support_y
-        support, query = body.features(episode.support_x), body.features(episode.query_x)
+        support = features(episode.support_x, episode.support_ids)
+        query = features(episode.query_x, episode.query_ids)
         for shots in range(1, max_shots + 1):
             classifier = learner.adapt(
                 _first_shots(support, ways, shots), _first_shots(labels, ways, shots), ways
@@ -77,23 +120,39 @@ def _first_shots(x: Tensor, ways: int, shots: int) -> Tensor:
 
 def _rows(study: Study) -> list[Row]:
     """Return a row per method, ways and shots, and a row per ways with the shots needed."""
-    run, rows = study.runs.get("snn-transfer"), list[Row]()
+    run = study.runs.get("snn-transfer")
+    measured: dict[int, dict[str, EpisodeAccuracies]] = {}
+    rows: list[Row] = []
     for ways in sorted({min(20, len(study.test)), 5}, reverse=True):
         maml = study.runs.get("snn-maml") if ways == 5 else study.runs.find("snn-maml", ways=ways)
         if maml is None:
             study.note(
                 f"{ways}-way SNN-MAML was not measured, because no {ways}-way run was given."
             )
-        rows += _error_rows(study, ways, run, maml)
+        measured[ways], some = _error_rows(study, ways, run, maml)
+        rows += some
     study.note(
         "Fewer shots are the first ones of the episode's support, so all numbers of shots have the "
         "same queries."
     )
-    return rows + _needed_rows(rows)
+    study.note(
+        "Shots needed: the first number of shots whose accuracy is not below that of 5-way 1-shot "
+        "SNN-MAML. Its 95 % interval has the numbers that the differences do not exclude: from the "
+        "first one whose interval reaches 0 to the first one whose interval is above 0. "
+        "Differences to 5-way transfer are paired; those to other ways are not, which makes their "
+        "intervals wider."
+    )
+    return rows + _needed_rows(measured)
 
 
-def _error_rows(study: Study, ways: int, run: Trained, maml: Trained | None) -> list[Row]:
-    """Return a row per number of shots of transfer learning, and one of MAML if there is a run."""
+def _error_rows(
+    study: Study, ways: int, run: Trained, maml: Trained | None
+) -> tuple[dict[str, EpisodeAccuracies], list[Row]]:
+    """Measure transfer learning with every number of shots, and MAML if there is a run.
+
+    Returns:
+        The accuracies by name, and a row for each.
+    """
     shots, queries = _shots_and_queries(study, ways)
     accuracies = study.measure(
         f"shots to {shots}",
@@ -102,8 +161,9 @@ def _error_rows(study: Study, ways: int, run: Trained, maml: Trained | None) -> 
         ways=ways,
         shots=shots,
         queries=queries,
+        shots_of=lambda name: 1 if name == _MAML else int(name),
     )
-    return [
+    return accuracies, [
         _error_row("SNN-MAML", ways, 1, queries, accuracy)
         if name == _MAML
         else _error_row("transfer", ways, int(name), queries, accuracy)
@@ -126,23 +186,67 @@ def _error_row(
     }
 
 
-def _needed_rows(rows: Sequence[Row]) -> list[Row]:
+def _needed_rows(measured: Mapping[int, Mapping[str, EpisodeAccuracies]]) -> list[Row]:
     """Return a row per ways with the shots at which transfer learning reaches 5-way SNN-MAML."""
-    target = next(row for row in rows if row["method"] == "SNN-MAML" and row["ways"] == 5)
+    target = measured[5][_MAML]
     needed = []
-    for ways in sorted({row["ways"] for row in rows}, reverse=True):
-        transfer = [row for row in rows if (row["method"], row["ways"]) == ("transfer", ways)]
-        reaching = [row["shots"] for row in transfer if row["accuracy"] >= target["accuracy"]]
-        most = max(row["shots"] for row in transfer)
+    for ways, accuracies in measured.items():
+        shots = {int(name): each for name, each in accuracies.items() if name != _MAML}
+        differences = {
+            n: _difference(each, target, paired=ways == 5) for n, each in sorted(shots.items())
+        }
+        most = max(shots)
+        reached, least, greatest = crossing(differences)
         needed.append(
             {
                 "panel": _SHOTS_NEEDED,
                 "method": "transfer",
                 "ways": ways,
-                "shots needed": str(min(reaching)) if reaching else f"more than {most}",
+                "shots needed": _shots(reached, most),
+                "least": _shots(least, most),
+                "greatest": _shots(greatest, most),
+                "most shots": most,
             }
         )
     return needed
+
+
+def _difference(
+    accuracy: EpisodeAccuracies, target: EpisodeAccuracies, *, paired: bool
+) -> tuple[float, float]:
+    """Return a difference of accuracies and half of its 95 % interval.
+
+    Unpaired, the half-widths are joined as those of independent episodes. The shared recordings
+    make both accuracies move together, so the interval is wider than it has to be.
+    """
+    if paired:
+        change = accuracy.change(target)
+        return change["change"], change["change_ci95"]
+    half_width = hypot(accuracy.row()["ci95"], target.row()["ci95"])
+    return accuracy.accuracy - target.accuracy, half_width
+
+
+def crossing(differences: Mapping[int, tuple[float, float]]) -> Crossing:
+    """Return at how many shots a difference that rises with the shots becomes 0 or more.
+
+    A number is excluded if the difference at it is below 0 by more than its interval, or if the
+    difference at a smaller number is above 0 by more than its interval. Each happens with a
+    probability of at most 2.5 % for the true number.
+
+    Args:
+        differences: Number of shots, in rising order -> difference and half of its 95 % interval.
+    """
+
+    def first(shift: float) -> int | None:
+        """Return the first number of shots whose shifted difference is 0 or more."""
+        return next((n for n, (d, half) in differences.items() if d + shift * half >= 0), None)
+
+    return first(0), first(1), first(-1)
+
+
+def _shots(number: int | None, most: int) -> str:
+    """Return a number of shots as text."""
+    return f"more than {most}" if number is None else str(number)
 
 
 def _shots_and_queries(study: Study, ways: int) -> tuple[int, int]:

@@ -15,7 +15,11 @@ EXPERIMENT_MODULES: Mapping[str, str] = MappingProxyType(
         "fig6": "fig6",
         "quantization": "quantization",
         "plasticity": "plasticity",
+        "direct-feedback": "direct_feedback",
+        "reptile": "reptile",
+        "online": "online",
+        "relearning": "relearning",
     }
 )
 """Name of an experiment -> module of this package that defines it, as a constant named like the
-experiment in capitals (`fig3_fig4.FIG3`)."""
+experiment in capitals, with "_" for "-" (`fig3_fig4.FIG3`)."""

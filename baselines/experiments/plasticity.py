@@ -6,11 +6,11 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
-from baselines.experiments.accuracy import Variants, adapting
+from baselines.experiments.accuracy import EpisodeAccuracies, Variants, adapting
 from baselines.experiments.plots import dots, legend
 from baselines.experiments.rows import Row
 from baselines.experiments.runs import Trained
@@ -23,7 +23,8 @@ from baselines.plasticity import RULES, Rule
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_META_TRAINED = "meta-trained with the rule"
+META_TRAINED = "meta-trained with the rule"
+"""Column that says whether a run was meta-trained through the rule: "no" or "yes"."""
 
 
 def compare_rules(rules: Mapping[str, Rule] = RULES) -> Experiment:
@@ -42,35 +43,56 @@ def compare_rules(rules: Mapping[str, Rule] = RULES) -> Experiment:
     return Experiment(
         name="plasticity",
         title="Accuracy with approximate plasticity in the inner loop",
-        rows=partial(_rows, rules),
+        rows=partial(_rows, rules, "snn-maml"),
         plot=_plot,
         claim="The paper (abstract): meta-training compensates for approximate learning rules.",
     )
 
 
-def _rows(rules: Mapping[str, Rule], study: Study) -> list[Row]:
+def _rows(rules: Mapping[str, Rule], model: str, study: Study) -> list[Row]:
     """Return two rows per rule: without and with meta-training through it."""
-    run, rows = study.runs.get("snn-maml"), []
+    return rule_rows(measure_rules(rules, study.runs.get(model), study))
+
+
+Measured: TypeAlias = Mapping[str, Mapping[str, EpisodeAccuracies]]
+"""Rule -> "no" or "yes" (meta-trained with the rule) -> accuracies."""
+
+
+def measure_rules(rules: Mapping[str, Rule], run: Trained, study: Study) -> Measured:
+    """Return the accuracies of a run with each rule, without and with meta-training through it.
+
+    Args:
+        rules: The rules by name; the first one is the reference.
+        run: The run to start from.
+        study: Gives the episodes and the number of steps.
+    """
     untrained = study.measure(f"rules {', '.join(rules)}", _with_rules(study, run, rules), [run])
-    first, reference = next(iter(untrained.items()))
-    for name, accuracy in untrained.items():
+    measured = {}
+    for name, accuracies in untrained.items():
         label = f"meta-trained with {name}, {study.budget.tuning} steps"
         trained = study.measure(label, _meta_trained(study, run, name, rules[name]), [run])[""]
-        for phase, measured in (("no", accuracy), ("yes", trained)):
-            rows.append(
-                {
-                    "rule": name,
-                    _META_TRAINED: phase,
-                    **measured.row(),
-                    **measured.change(reference),
-                }
-            )
+        measured[name] = {"no": accuracies, "yes": trained}
     study.note(
         f"Meta-trained with the rule: {study.budget.tuning} more outer steps from the same run, "
-        f"with the rule in the inner loop. Changes are relative to {first} without meta-training, "
-        "on the same episodes."
+        f"with the rule in the inner loop. Changes are relative to {next(iter(rules))} without "
+        "meta-training, on the same episodes."
     )
-    return rows
+    return measured
+
+
+def rule_rows(measured: Measured, **columns: Any) -> list[Row]:
+    """Return a row per rule and phase of training.
+
+    Args:
+        measured: The accuracies.
+        columns: Columns of every row, such as the model.
+    """
+    reference = next(iter(measured.values()))["no"]
+    return [
+        {**columns, "rule": name, META_TRAINED: phase, **each.row(), **each.change(reference)}
+        for name, phases in measured.items()
+        for phase, each in phases.items()
+    ]
 
 
 def _with_rules(study: Study, run: Trained, rules: Mapping[str, Rule]) -> Variants:
@@ -114,10 +136,10 @@ def _learner(rule: Rule, run: Trained, net: Net, generator: torch.Generator) -> 
 def _plot(figure: Figure, rows: Sequence[Row]) -> None:
     """Draw dots at the accuracy for each rule."""
     axes = figure.subplots()
-    dots(axes, rows, "accuracy", ["rule"], [_META_TRAINED])
+    dots(axes, rows, "accuracy", ["rule"], [META_TRAINED])
     axes.set_ylabel("rule of the inner loop")
-    legend(figure, _META_TRAINED, rows)
+    legend(figure, META_TRAINED, rows)
 
 
-PLASTICITY = compare_rules()
-"""Accuracy with the rules of `baselines.plasticity`."""
+PLASTICITY = compare_rules({name: rule for name, rule in RULES.items() if rule.direct is None})
+"""Accuracy with the rules of `baselines.plasticity`; `direct_feedback` has the direct ones."""

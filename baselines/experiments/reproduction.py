@@ -16,7 +16,9 @@ from metaevents.files import PathLike
 
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
     {
-        name: getattr(import_module(f"baselines.experiments.{module}"), name.upper())
+        name: getattr(
+            import_module(f"baselines.experiments.{module}"), name.upper().replace("-", "_")
+        )
         for name, module in EXPERIMENT_MODULES.items()
     }
 )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +14,7 @@ from baselines.maml import MAML
 from baselines.training.interrupts import Stopped
 from baselines.training.loop import train
 from baselines.transfer import Transfer
-from baselines.weights_file import BEST_WEIGHTS, read_weights
+from baselines.weights_file import BEST_WEIGHTS, Weights, read_weights
 from metaevents.datasets import ComposedDataset
 from metaevents.errors import MissingError
 from metaevents.files import PathLike, user_path
@@ -28,7 +27,7 @@ class Trained:
 
     Attributes:
         learner: The learner with the run's best weights.
-        digest: Hex SHA-256 of the weights file.
+        digest: Hex SHA-256 of its parameters and configuration; see `weights_file.Weights.digest`.
     """
 
     learner: Baseline
@@ -60,6 +59,9 @@ class Trained:
             "classes": config.classes,
             "ways": config.ways if config.kind.method == "maml" else None,
             "seed": config.seed,
+            "test_steps": config.test_steps or config.inner_steps
+            if config.kind.method == "maml"
+            else None,
             "step": record.step,
             "steps": config.steps,
             "val_accuracy": rounded(measured.get("val_accuracy")),
@@ -126,7 +128,8 @@ class TrainedRuns:
     def find(self, model: str, *, pairing: str | None = None, ways: int = 5) -> Trained | None:
         """Return the run of a model that was given, or None.
 
-        Of several, the run with the best validation accuracy is returned.
+        Of several, the one with the best validation accuracy is taken; and of its trainings from
+        several seeds, the one with the smallest seed, so that no seed is chosen by its result.
 
         Args:
             model: Name of the baseline.
@@ -142,15 +145,43 @@ class TrainedRuns:
         if MODELS[model].method == "maml":
             wanted["ways"] = ways
         fitting = [
-            (path, weights.record)
-            for path, weights in self._given
+            weights
+            for _, weights in self._given
             if all(getattr(weights.config, name) == value for name, value in wanted.items())
             and weights.record.simulated == self._test.simulated
         ]
         if not fitting:
             return None
-        path, _ = max(fitting, key=lambda item: (item[1].measured or {}).get("val_accuracy", 0.0))
-        return self._open(path)
+        best = max(fitting, key=lambda each: (each.record.measured or {}).get("val_accuracy", 0.0))
+        return self._open(*self._trainings_of(best.config)[0])
+
+    def trainings(self, run: Trained) -> list[Trained]:
+        """Return a run and the given runs that differ from it only in the seed of the training.
+
+        Args:
+            run: A run that this object returned.
+
+        Returns:
+            `run`, then the others in the order of their seeds.
+        """
+        others = [
+            self._open(path, weights)
+            for path, weights in self._trainings_of(run.config)
+            if weights.config.seed != run.config.seed
+        ]
+        return [run, *others]
+
+    def _trainings_of(self, config: RunConfig) -> list[tuple[Path, Weights]]:
+        """Return the given runs of a configuration, one per seed and in the order of the seeds.
+
+        The inner steps at test are selected for each training.
+        """
+        same = replace(config, seed=0, test_steps=0)
+        by_seed: dict[int, tuple[Path, Weights]] = {}
+        for path, weights in self._given:
+            if replace(weights.config, seed=0, test_steps=0) == same:
+                by_seed.setdefault(weights.config.seed, (path, weights))
+        return [by_seed[seed] for seed in sorted(by_seed)]
 
     def available(self, first: str, *others: str) -> list[Trained]:
         """Return the run of `first`, trained if need be, and those of `others` that were given."""
@@ -167,10 +198,10 @@ class TrainedRuns:
             )
         return run
 
-    def _open(self, path: Path) -> Trained:
+    def _open(self, path: Path, weights: Weights) -> Trained:
         """Return the run with the weights of a file."""
-        learner = from_weights(read_weights(path), path, device=self._device)
-        trained = Trained(learner, hashlib.sha256(path.read_bytes()).hexdigest())
+        learner = from_weights(weights, path, device=self._device)
+        trained = Trained(learner, weights.digest())
         self.used[trained.digest] = trained
         return trained
 
@@ -187,7 +218,8 @@ class TrainedRuns:
             f"{model} was trained by this command, with recipe {config.recipe} for {config.steps} "
             "steps."
         )
-        return self._open(folder / BEST_WEIGHTS)
+        path = folder / BEST_WEIGHTS
+        return self._open(path, read_weights(path))
 
     def _config(self, model: str, pairing: str, ways: int) -> RunConfig:
         """Return the configuration of a run to train."""

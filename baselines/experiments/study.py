@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -144,6 +144,8 @@ class Study:
         device: "auto" (a GPU if there is one), "cpu", "cuda" ...
         episodes: Episodes per trial, in place of the budget's.
         tuning: Outer steps where an experiment trains a run further, in place of the budget's.
+        trials: Number of trials, in place of the budget's.
+        models: Models to measure, of an experiment that measures several; None for all.
         pairing: Pairing of the runs, and of the episodes where the experiment does not compare
             pairings.
         classes: Class split.
@@ -176,6 +178,8 @@ class Study:
         device: str = "auto",
         episodes: int | None = None,
         tuning: int | None = None,
+        trials: int | None = None,
+        models: Sequence[str] | None = None,
         pairing: str = "all",
         classes: str = "published",
         training: Mapping[str, Any] | None = None,
@@ -183,7 +187,7 @@ class Study:
     ) -> None:
         if budget not in BUDGETS:
             raise UsageError(f"budget {budget!r}; choose one of {', '.join(BUDGETS)}")
-        limits = {"episodes": episodes, "tuning": tuning}
+        limits = {"episodes": episodes, "tuning": tuning, "trials": trials}
         limits = {
             name: whole_number(name, value, least=1)
             for name, value in limits.items()
@@ -197,6 +201,7 @@ class Study:
         self.test = self.split("test")
         self.budget_name = budget
         self.budget = replace(_budget(budget, experiment, self.test), **limits)  # type: ignore[arg-type]
+        self._models = None if models is None else tuple(models)
         self.notes: list[str] = []
         self.runs = TrainedRuns(
             runs,
@@ -230,6 +235,23 @@ class Study:
             classes=self._classes,
         )
 
+    def models(self, names: Sequence[str]) -> list[str]:
+        """Return those of an experiment's models that are to be measured.
+
+        Args:
+            names: All its models.
+
+        Raises:
+            UsageError: None of them is.
+        """
+        chosen = [name for name in names if self._models is None or name in self._models]
+        if not chosen:
+            raise UsageError(
+                f"{self.experiment.name} measures {', '.join(names)}, and models="
+                f"{', '.join(self._models or ())} names none of them"
+            )
+        return chosen
+
     def note(self, text: str) -> None:
         """Add a note for readers of the results, unless it is there already."""
         if text not in self.notes:
@@ -255,6 +277,9 @@ class Study:
         ways: int = 5,
         shots: int = 1,
         queries: int | None = None,
+        episodes: int | None = None,
+        beside: Callable[[EpisodeLoader], EpisodeLoader] | None = None,
+        shots_of: Callable[[str], int] | None = None,
     ) -> dict[str, EpisodeAccuracies]:
         """Return the accuracies of variants on the same episodes.
 
@@ -268,6 +293,10 @@ class Study:
             shots: Support samples per class.
             queries: Query samples per class; by default the budget's, or fewer where the split has
                 too few recordings.
+            episodes: Episodes per trial; by default the budget's.
+            beside: Loader -> the loader of the episodes whose support the variants learn beside
+                that of each of its episodes; None for none.
+            shots_of: Name of a variant -> how many of the first shots it learns; None for all.
 
         Returns:
             Name of a variant -> accuracies.
@@ -283,6 +312,8 @@ class Study:
             queries = EpisodeSampler.max_queries(dataset, ways, shots, limit) or 1
         trials: dict[str, list[list[Any]]] = {}
         loaders: list[EpisodeLoader] = []
+        representation = runs[0].learner.representation
+        episodes = episodes or self.budget.episodes
         for seed in range(self.budget.trials):
             key = {
                 "label": label,
@@ -293,24 +324,52 @@ class Study:
                 "ways": ways,
                 "shots": shots,
                 "queries": queries,
-                "episodes": self.budget.episodes,
+                "episodes": episodes,
                 "seed": seed,
             }
             loader = EpisodeLoader(
-                dataset,
-                ways,
-                shots,
-                queries,
-                self.budget.episodes,
-                seed,
-                representation=runs[0].learner.representation,
+                dataset, ways, shots, queries, episodes, seed, representation=representation
             )
             loaders.append(loader)
             trial = self.cached(key, lambda loader=loader: self._trial(label, loader, variants))  # type: ignore[misc]
             for name, values in trial.items():
                 trials.setdefault(name, []).append(values)
-        design = cache(lambda: recording_design(loaders))  # made once, where it is needed
-        return {name: EpisodeAccuracies.of(values, design) for name, values in trials.items()}
+        others = [] if beside is None else [beside(loader) for loader in loaders]
+        design = cache(partial(recording_design, loaders, others))  # made once, where it is needed
+        return {
+            name: EpisodeAccuracies.of(
+                values, partial(design, shots_of(name) if shots_of is not None else None)
+            )
+            for name, values in trials.items()
+        }
+
+    def measure_trainings(
+        self, label: str, variants: Callable[[Trained], Variants], run: Trained, **options: Any
+    ) -> dict[str, EpisodeAccuracies]:
+        """Return the accuracies of a run's variants, with those of its other trainings beside them.
+
+        Args:
+            label: Name of the comparison.
+            variants: Makes the classifiers to compare from a run.
+            run: The run; see `TrainedRuns.trainings` for the others.
+            options: See `measure`.
+
+        Returns:
+            Name of a variant -> accuracies of the run.
+        """
+        measured = [
+            self.measure(label, variants(each), [each], **options)
+            for each in self.runs.trainings(run)
+        ]
+        return {
+            name: replace(
+                accuracy,
+                trainings=tuple(each[name].accuracy for each in measured if name in each)
+                if len(measured) > 1
+                else (),
+            )
+            for name, accuracy in measured[0].items()
+        }
 
     def _trial(self, label: str, loader: EpisodeLoader, variants: Variants) -> dict[str, list[str]]:
         """Return the answers of variants on one stream of episodes."""

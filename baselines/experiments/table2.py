@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from baselines.experiments.accuracy import adapting
+from baselines.experiments.accuracy import Variants, adapting
 from baselines.experiments.plots import dots, legend
 from baselines.experiments.rows import Row
+from baselines.experiments.runs import Trained
 from baselines.experiments.study import Experiment, Study
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _PAIRINGS = ("published", "all")
 def _rows(study: Study) -> list[Row]:
     """Return a row per model, pairing of training, pairing of evaluation, and phase."""
     rows = []
-    for model in _MODELS:
+    for model in study.models(_MODELS):
         for training_pairing in _PAIRINGS:
             run = study.runs.find(model, pairing=training_pairing)
             if run is None and training_pairing != study.test.pairing:
@@ -29,9 +30,10 @@ def _rows(study: Study) -> list[Row]:
             run = run or study.runs.get(model, pairing=training_pairing)
             for pairing in _PAIRINGS:
                 for split, phase in _PHASES.items():
-                    learner = adapting(lambda run=run: {"": run.learner})  # type: ignore[misc]
                     dataset = study.split(split, pairing)
-                    accuracies = study.measure("unchanged", learner, [run], dataset=dataset)
+                    accuracies = study.measure_trainings(
+                        "unchanged", _unchanged, run, dataset=dataset
+                    )
                     rows.append(
                         {
                             "dataset": dataset.name,
@@ -44,10 +46,16 @@ def _rows(study: Study) -> list[Row]:
                         }
                     )
     study.note(
-        "The paper's values are for pairing published in training and evaluation. Deviations are "
-        "over trials."
+        "The paper's values are for pairing published in training and evaluation. `deviation` is "
+        "over trials: streams of episodes for one training, as in the paper. `trainings_deviation` "
+        "is over trainings from several seeds."
     )
     return rows
+
+
+def _unchanged(run: Trained) -> Variants:
+    """Return the run's learner as it is."""
+    return adapting(lambda: {"": run.learner})
 
 
 def _plot(figure: Figure, rows: Sequence[Row]) -> None:

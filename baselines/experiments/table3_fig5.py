@@ -186,6 +186,11 @@ def _magnitude_rows(study: Study) -> list[Row]:
         "rate. Inner: episodes of the test split. Thresholded: updates above "
         f"{_THRESHOLD:.0%} of the range of magnitudes (Eq. 6); all others count as 0."
     )
+    if study.runs.get("snn-maml").config.learn_inner_lrs:
+        study.note(
+            "The inner learning rate was learned, the paper's is 1; outer updates follow the "
+            "schedule of their learning rate. So equal magnitudes say little."
+        )
     return rows
 
 

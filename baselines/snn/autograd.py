@@ -18,10 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.nn.functional import avg_pool2d, max_pool2d
+from torch.nn.functional import avg_pool2d, max_pool2d, pad
 
 from baselines.snn import recurrence
 from baselines.snn.recurrence import Recurrence, Surrogate
+
+_FEW_WEIGHTS = 64  # per output channel; see `_weight_by_windows`
 
 
 def conv2d(
@@ -78,6 +80,56 @@ def spike(u: Tensor, surrogate: Surrogate) -> Tensor:
     """
     out: Tensor = apply(_Spike, u, surrogate)
     return out
+
+
+def pool_spike(u: Tensor, surrogate: Surrogate, pooling: str) -> Tensor:
+    """Pool membranes 2 x 2, and threshold them: `pool2d` and `spike` at once.
+
+    Args:
+        u: Membranes [..., H, W, C].
+        surrogate: The threshold and its surrogate derivative.
+        pooling: "max" or "average".
+
+    Returns:
+        Spikes [..., H // 2, W // 2, C].
+    """
+    if pooling_kernels(u, surrogate) is not None:
+        out: Tensor = apply(_PoolSpike, u, surrogate, pooling)
+        return out
+    frames = pool2d(u.flatten(0, -4), pooling)
+    return spike(frames.view(*u.shape[:-3], *frames.shape[1:]), surrogate)
+
+
+def fire(
+    v: Tensor,
+    trace: Tensor,
+    bias: Tensor,
+    decay: float,
+    weight: float,
+    surrogate: Surrogate,
+    pooling: str,
+) -> tuple[Tensor, Tensor]:
+    """Return the pooled spikes of a drive without a graph: `refractory` and `pool_spike` at once.
+
+    Overwrites `v`; pass a clone to keep it.
+
+    Args:
+        v: Drive [T, ..., H, W, C].
+        trace: As for `refractory`.
+        bias: [C], added to the drive.
+        decay: As for `refractory`.
+        weight: As for `refractory`.
+        surrogate: As for `refractory`.
+        pooling: "max" or "average".
+
+    Returns:
+        Spikes [T, ..., H // 2, W // 2, C], and the trace after the last step.
+    """
+    if pooling_kernels(v, surrogate) is not None:
+        spikes, last = apply(_Fire, v, trace, bias, decay, weight, surrogate, pooling)
+        return spikes, last
+    u, last = refractory(v + bias, trace, decay, weight, surrogate)
+    return pool_spike(u, surrogate, pooling), last
 
 
 def refractory(
@@ -167,6 +219,20 @@ def _gpu_kernels() -> Recurrence | None:
     return recurrence_triton
 
 
+def pooling_kernels(x: Tensor, surrogate: Surrogate) -> Any:
+    """Return the module of GPU kernels that pool and threshold; None where torch's operations do.
+
+    Args:
+        x: A sequence; its device and dtype matter.
+        surrogate: The threshold.
+    """
+    if recurrence_for(x, surrogate) is recurrence:
+        return None
+    from baselines.snn import pooling_triton
+
+    return pooling_triton
+
+
 def apply(function: type[Function], *inputs: Any) -> Any:
     """Return `function.apply(*inputs)`, which torch leaves untyped."""
     return function.apply(*inputs)  # type: ignore[no-untyped-call]
@@ -212,10 +278,12 @@ class _ConvWeight(Function):
     @staticmethod
     def forward(grad_y: Tensor, x: Tensor, kernel: int) -> Tensor:
         weight = grad_y.new_empty((grad_y.shape[-1], x.shape[-1], kernel, kernel))
-        pad, nchw = kernel // 2, (0, 3, 1, 2)
+        if x.is_cuda and weight[0].numel() <= _FEW_WEIGHTS:
+            return _weight_by_windows(grad_y, x, kernel)
+        edge, nchw = kernel // 2, (0, 3, 1, 2)
         _, out, _ = torch.ops.aten.convolution_backward(
             grad_y.permute(nchw), x.permute(nchw), weight, None,
-            [1, 1], [pad, pad], [1, 1], False, [0, 0], 1, [False, True, False],
+            [1, 1], [edge, edge], [1, 1], False, [0, 0], 1, [False, True, False],
         )  # fmt: skip
         return out  # type: ignore[no-any-return]
 
@@ -236,6 +304,20 @@ class _ConvWeight(Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
         return task_by_task(_ConvWeight, info, in_dims, inputs), 0
+
+
+def _weight_by_windows(grad_y: Tensor, x: Tensor, kernel: int) -> Tensor:
+    """Return the gradient by a kernel with few input channels, as products of matrices.
+
+    For the two polarities cuDNN takes four times as long on a GPU.
+    """
+    channels, outputs = x.shape[-1], grad_y.shape[-1]
+    edge = kernel // 2
+    padded = pad(x, (0, 0, edge, edge, edge, edge))
+    windows = padded.unfold(1, kernel, 1).unfold(2, kernel, 1)  # [N, H, W, C, k, k]
+    windows = windows.permute(0, 1, 2, 4, 5, 3).reshape(len(x), -1, channels * kernel**2)
+    products = torch.bmm(windows.mT, grad_y.flatten(1, 2)).sum(0)
+    return products.view(kernel, kernel, channels, outputs).permute(3, 2, 0, 1).contiguous()
 
 
 def _rotated(weight: Tensor) -> Tensor:
@@ -309,6 +391,110 @@ class _Spike(Function):
         info: Any, in_dims: tuple[Any, ...], u: Tensor, surrogate: Surrogate
     ) -> tuple[Tensor, int]:
         return apply(_Spike, u, surrogate), in_dims[0]
+
+
+class _PoolSpike(Function):
+    """`pool_spike` by GPU kernels; its gradient is `_PoolSpikeAdjoint`."""
+
+    @staticmethod
+    def forward(u: Tensor, surrogate: Surrogate, pooling: str) -> Tensor:
+        out: Tensor = pooling_kernels(u, surrogate).pool_spike(u, pooling)
+        return out
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        u, *ctx.constants = inputs
+        ctx.save_for_backward(u)
+
+    @staticmethod
+    def backward(ctx: Any, grad_s: Tensor) -> tuple[Tensor, None, None]:
+        (u,) = ctx.saved_tensors
+        return apply(_PoolSpikeAdjoint, grad_s, u, *ctx.constants), None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
+        return apply(_PoolSpike, *_merge_tasks(info, in_dims, (0,), inputs)), 0
+
+
+class _PoolSpikeAdjoint(Function):
+    """The gradient of `_PoolSpike`; its own is `_PoolSpikeSecond`."""
+
+    @staticmethod
+    def forward(grad_s: Tensor, u: Tensor, surrogate: Surrogate, pooling: str) -> Tensor:
+        kernels = pooling_kernels(u, surrogate)
+        out: Tensor = kernels.pool_spike_adjoint(grad_s, u, surrogate, pooling)
+        return out
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        grad_s, u, *ctx.constants = inputs
+        ctx.save_for_backward(grad_s, u)
+
+    @staticmethod
+    def backward(ctx: Any, grad_grad_u: Tensor) -> tuple[Tensor | None, ...]:
+        grads = apply(_PoolSpikeSecond, grad_grad_u, *ctx.saved_tensors, *ctx.constants)
+        return *grads, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
+        return apply(_PoolSpikeAdjoint, *_merge_tasks(info, in_dims, (0, 0), inputs)), 0
+
+
+class _PoolSpikeSecond(Function):
+    """The gradients of `_PoolSpikeAdjoint`; they have none."""
+
+    @staticmethod
+    def forward(
+        grad_grad_u: Tensor, grad_s: Tensor, u: Tensor, surrogate: Surrogate, pooling: str
+    ) -> tuple[Tensor, Tensor]:
+        both: tuple[Tensor, Tensor] = pooling_kernels(u, surrogate).pool_spike_second(
+            grad_grad_u, grad_s, u, surrogate, pooling
+        )
+        return both
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> None:
+        raise NotImplementedError(
+            "pooled spikes have no third derivative; differentiate them at most twice"
+        )
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], *inputs: Any
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        return apply(_PoolSpikeSecond, *_merge_tasks(info, in_dims, (0, 0, 0), inputs)), (0, 0)
+
+
+class _Fire(Function):
+    """`fire` by GPU kernels, an autograd function for its vmap rule alone."""
+
+    @staticmethod
+    def forward(
+        v: Tensor,
+        trace: Tensor,
+        bias: Tensor,
+        decay: float,
+        weight: float,
+        surrogate: Surrogate,
+        pooling: str,
+    ) -> tuple[Tensor, Tensor]:
+        kernels = pooling_kernels(v, surrogate)
+        both: tuple[Tensor, Tensor] = kernels.fire(v, trace, bias, decay, weight, pooling)
+        return both
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.mark_non_differentiable(*output)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], *inputs: Any
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        return apply(_Fire, *_merge_tasks(info, in_dims, (1, 0, 0), inputs)), (1, 0)
 
 
 class _Synapse(Function):

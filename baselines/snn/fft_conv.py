@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from baselines.inference_mode import leaves_inference_mode
+from baselines.precision import rounds_convolutions
 from baselines.snn.autograd import apply, task_by_task
 
 # Beyond these limits a direct convolution is faster. The cost of a transform grows with the square
@@ -40,6 +41,7 @@ _ONE_STAGE_CELLS = 32  # up to which one matrix transforms both axes
 # Frames whose spectra are computed at a time: enough for an efficient product, few enough to stay
 # near the cache.
 _FRAMES_AT_A_TIME = 160
+_FRAMES_ON_A_GPU = 16_384  # which bounds memory
 
 Stages = tuple[tuple[Tensor, int], ...]
 """Matrices to apply one after another, each with the number of untransformed cells per channel."""
@@ -58,7 +60,11 @@ def worthwhile(frame: tuple[int, int], weight: Tensor) -> bool:
         and weight.shape[-1] >= _MIN_KERNEL
         and min(weight.shape[:2]) >= _MIN_CHANNELS
     )
-    return fits and weight.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    device = weight.device.type
+    if not fits or device not in ("cpu", "cuda") or torch.is_autocast_enabled(device):
+        return False
+    # A GPU multiplies directly in less time where it may round the operands.
+    return device == "cpu" or weight.dtype == torch.float64 or not rounds_convolutions()
 
 
 def spectrum(weight: Tensor, frame: tuple[int, int]) -> Tensor:
@@ -69,7 +75,7 @@ def spectrum(weight: Tensor, frame: tuple[int, int]) -> Tensor:
         frame: (H, W) of the frames that it will convolve.
     """
     outputs, inputs, kernel, _ = weight.shape
-    transform = _plan(*frame, kernel, weight.dtype).kernel
+    transform = _plan(*frame, kernel, weight.dtype, weight.device).kernel
     parts = (transform @ weight.reshape(outputs * inputs, -1).T).view(-1, 2, 2, outputs, inputs)
     return parts.transpose(2, 3).reshape(-1, 2 * outputs, 2 * inputs)
 
@@ -93,7 +99,7 @@ def conv2d(
     Returns:
         Frames [N, H, W, D].
     """
-    plan = _plan(*x.shape[1:3], kernel, x.dtype)
+    plan = _plan(*x.shape[1:3], kernel, x.dtype, x.device)
     out: Tensor = apply(
         _Conv, x, spectrum.mT, bias, None if feedback is None else feedback.mT, plan
     )
@@ -127,7 +133,7 @@ def _transposed(stages: Stages) -> Stages:
 
 @cache
 @leaves_inference_mode
-def _plan(height: int, width: int, kernel: int, dtype: torch.dtype) -> _Plan:
+def _plan(height: int, width: int, kernel: int, dtype: torch.dtype, device: torch.device) -> _Plan:
     """Return the transforms for frames [H, W] and kernels of size k, computed in float64."""
     pad = kernel // 2
     rows, columns = 2 * ((height + pad + 1) // 2), width + pad
@@ -151,9 +157,9 @@ def _plan(height: int, width: int, kernel: int, dtype: torch.dtype) -> _Plan:
     )
 
     def cast(stages: Iterable[tuple[Tensor, int]]) -> Stages:
-        return tuple((matrix.to(dtype), width) for matrix, width in stages)
+        return tuple((matrix.to(device, dtype), width) for matrix, width in stages)
 
-    return _Plan(cast(stages), cast(inverse), _kernel_transform(theta).to(dtype))
+    return _Plan(cast(stages), cast(inverse), _kernel_transform(theta).to(device, dtype))
 
 
 def _angles(frequencies: Tensor, size: int, first: int = 0) -> Tensor:
@@ -295,7 +301,8 @@ def _both_gradients(
 
 def _parts(*frames: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Yield parts of a few frames each, of about equal size, side by side."""
-    number = -(-len(frames[0]) // _FRAMES_AT_A_TIME)
+    size = _FRAMES_AT_A_TIME if frames[0].device.type == "cpu" else _FRAMES_ON_A_GPU
+    number = -(-len(frames[0]) // size)
     return zip(*(each.contiguous().tensor_split(max(1, number)) for each in frames), strict=True)
 
 

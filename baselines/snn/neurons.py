@@ -28,7 +28,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from baselines.snn.autograd import refractory, spike, synapse
+from baselines.snn.autograd import fire, refractory, spike, synapse
 from baselines.snn.recurrence import Surrogate
 
 Connection = Callable[[Tensor], Tensor]
@@ -161,6 +161,36 @@ def neuron_sequence(
     return u, NeuronState(current, potentials[-1], trace)
 
 
+def fired_sequence(
+    spikes: Tensor,
+    state: NeuronState | None,
+    connection: Connection,
+    bias: Tensor,
+    neuron: Neuron,
+    pooling: str,
+) -> tuple[Tensor, NeuronState]:
+    """Run `neuron_sequence` without a graph; return the pooled spikes in place of the membranes.
+
+    Args:
+        spikes: Incoming spikes or event counts [T, ...].
+        state: The state before the first step; None is the state at rest.
+        connection: Maps potentials [T, ...] of many steps to membranes [T, n, H, W, D], but for the
+            bias.
+        bias: [D].
+        neuron: The constants.
+        pooling: "max" or "average", over 2 x 2 cells.
+
+    Returns:
+        Spikes [T, n, H // 2, W // 2, D] and the last state.
+    """
+    potentials, current = _synapse(spikes, state, neuron)
+    drive = connection(potentials[:-1])
+    trace = torch.zeros_like(drive[0]) if state is None else state.trace
+    constants = neuron.refractory_decay, neuron.refractory_weight, neuron.surrogate
+    fired, trace = fire(drive, trace, bias, *constants, pooling)
+    return fired, NeuronState(current, potentials[-1], trace)
+
+
 def membranes_ahead(
     spikes: Tensor, state: NeuronState | None, connection: Connection, neuron: Neuron
 ) -> Tensor:
@@ -176,6 +206,16 @@ def membranes_ahead(
     """
     potentials, _ = _synapse(spikes, state, neuron)
     return _refractory(connection(potentials), state, neuron)[0]
+
+
+def potential_ahead(spikes: Tensor, neuron: Neuron) -> Tensor:
+    """Return the potential P after a sequence that starts at rest, in the shape of one step.
+
+    Args:
+        spikes: Incoming spikes or event counts [T, ...].
+        neuron: The constants.
+    """
+    return _synapse(spikes, None, neuron)[0][-1]
 
 
 def _synapse(spikes: Tensor, state: NeuronState | None, neuron: Neuron) -> tuple[Tensor, Tensor]:

@@ -134,7 +134,7 @@ def _launch(kernel: Any, steps: int, state: Tensor, *arguments: Tensor | tuple[f
         arguments: The other arguments: inputs, outputs, and constants as a tuple.
     """
     tensors = [
-        _constants(argument, state.dtype, state.device)
+        constants_on(argument, state.dtype, state.device)
         if isinstance(argument, tuple)
         else argument.contiguous()
         for argument in arguments
@@ -149,7 +149,7 @@ def _launch(kernel: Any, steps: int, state: Tensor, *arguments: Tensor | tuple[f
 
 @cache
 @leaves_inference_mode
-def _constants(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+def constants_on(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return constants as a tensor on the device."""
     return torch.tensor(values, dtype=dtype, device=device)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -26,16 +26,24 @@ import torch
 from torch import Tensor
 
 from baselines.accuracy import learner_answers, recording_design
+from baselines.components import ComponentMatching
 from baselines.config import RunConfig
 from baselines.inference_mode import leaves_inference_mode
 from baselines.init import lsuv_init
 from baselines.maml import MAML, adam_cosine, restore_optimizer
+from baselines.precision import arithmetic
 from baselines.provenance import Record
 from baselines.training.folder import Checkpoint, RunFolder
 from baselines.training.interrupts import Stopped, deferred_interrupts
 from baselines.training.objectives import OBJECTIVES, Objective
 from baselines.training.start import start_from_weights
-from baselines.training.step import NonFiniteGradient, StepMetrics, training_step
+from baselines.training.step import (
+    EagerSteps,
+    GraphedSteps,
+    NonFiniteGradient,
+    StepMetrics,
+    Steps,
+)
 from baselines.training.validation import validation_episodes
 from baselines.transfer import Transfer
 from baselines.weights_file import Weights, fill
@@ -112,9 +120,10 @@ class TrainingRun:
         self._optimizer, self._schedule = adam_cosine(
             self._parameters, config.lr, config.steps, config.min_lr_ratio
         )
-        self.record = Record.of(self.train, self.val)
+        self.record = Record.of(self.train, self.val, self.learner.net.config.frame_shape)
         self.step = 0
         self.best: dict[str, Any] = {"step": -1, "accuracy": -1.0}
+        self._steps_read = 0  # whose loss was looked at
         self._log: list[dict[str, Any]] = []
         self._progress = progress
         self._tensorboard = _summary_writer(self.folder.path) if tensorboard else None
@@ -148,6 +157,7 @@ class TrainingRun:
             )
         fill(self._objective.module, weights, self.folder.checkpoints)
         self.record, self.step = weights.record, weights.record.step
+        self._steps_read = self.step
         try:
             restore_optimizer(
                 self._optimizer, self._schedule, checkpoint.optimizer["adam"], self.step
@@ -162,7 +172,7 @@ class TrainingRun:
         # killed. They will be written again.
 
     @property
-    def learner(self) -> MAML | Transfer:
+    def learner(self) -> MAML | Transfer | ComponentMatching:
         """The learner with the current weights."""
         return self._objective.learner
 
@@ -187,12 +197,33 @@ class TrainingRun:
                     self.folder.prepare(self.config)
                     if not self.folder.holds_run:
                         self._save_checkpoint()
-                with self._advice_on_memory():
-                    self._take_steps(interrupts)
+                with self._advice_on_memory(), arithmetic(self.config.precision):
+                    self._take_steps(interrupts, self._new_steps())
                 self.group.wait()  # until the first process has written
         return self.folder.best
 
-    def _take_steps(self, interrupts: list[int]) -> None:
+    def _new_steps(self) -> Steps:
+        """Return what takes the steps."""
+        objective, parameters, optimizer = self._objective, self._parameters, self._optimizer
+        if self.device.type == "cuda" and self.group.size == 1:
+            share = range(objective.samples)
+
+            def gradients(*batch: Tensor) -> tuple[Tensor, Tensor]:
+                with self._autocast():
+                    return objective.gradients(*batch)
+
+            return GraphedSteps(
+                lambda step: objective.load(step, share),
+                gradients,
+                objective.samples,
+                parameters,
+                optimizer,
+            )
+        if self.device.type == "cuda":
+            logger.info("steps that several processes share run without CUDA graphs")
+        return EagerSteps(self._accumulate, objective.samples, parameters, optimizer, self.group)
+
+    def _take_steps(self, interrupts: list[int], steps: Steps) -> None:
         """Take all steps that are left, with validations and checkpoints between them."""
         config = self.config
         started, metrics = time.perf_counter(), list[StepMetrics]()
@@ -204,19 +235,26 @@ class TrainingRun:
             initial=self.step,
         ) as bar:
             while self.step < config.steps:
-                metrics.append(self._take_step())
+                metrics += self._read(lambda: steps.take(self.step))
+                self._schedule.step()
+                self.step += 1
                 bar.update()
-                bar.set_postfix(
-                    loss=f"{fmean(each.loss for each in metrics[-_SHOWN:]):.3f}",
-                    accuracy=f"{fmean(each.accuracy for each in metrics[-_SHOWN:]):.1%}",
-                    refresh=False,
-                )
                 finished = self.step == config.steps
-                if finished or self.step % config.val_every == 0:
+                validating = finished or self.step % config.val_every == 0
+                interrupted = self.group.any(bool(interrupts))
+                if validating or interrupted:
+                    metrics += self._read(steps.read)
+                if metrics:
+                    bar.set_postfix(
+                        loss=f"{fmean(each.loss for each in metrics[-_SHOWN:]):.3f}",
+                        accuracy=f"{fmean(each.accuracy for each in metrics[-_SHOWN:]):.1%}",
+                        refresh=False,
+                    )
+                if validating:
                     self._validate(metrics, time.perf_counter() - started)
                     self._save_checkpoint()
                     started, metrics = time.perf_counter(), []
-                elif self.group.any(bool(interrupts)):
+                elif interrupted:
                     self._save_checkpoint()
                 if not finished and self.group.any(bool(interrupts)):
                     raise Stopped(
@@ -224,40 +262,36 @@ class TrainingRun:
                         f"{self.folder.path}; the same command with --resume continues it"
                     )
 
-    def _take_step(self) -> StepMetrics:
-        """Take one step; return its mean loss and accuracy over all processes."""
+    def _read(self, read: Callable[[], list[StepMetrics]]) -> list[StepMetrics]:
+        """Return metrics that a function reads; a loss that is not a number is a TrainingError."""
         try:
-            metrics = training_step(
-                self._accumulate,
-                self._objective.samples,
-                self._parameters,
-                self._optimizer,
-                self.group,
-            )
-        except NonFiniteGradient:
+            metrics = read()
+        except NonFiniteGradient as error:
+            step = self._steps_read + error.step
             raise TrainingError(
-                f"the loss or a gradient of step {self.step + 1} is not a number "
-                f"(lr {self._schedule.get_last_lr()[0]:.2g}, inner_lr {self.config.inner_lr:g}); "
-                f"{self._what_is_kept()}; train again with a smaller --lr or --inner-lr"
+                f"the loss or a gradient of step {step + 1} is not a number "
+                f"(lr {self._schedule.lr_lambdas[0](step) * self.config.lr:.2g}, inner_lr "
+                f"{self.config.inner_lr:g}); {self._what_is_kept()}; train again with a smaller "
+                "--lr or --inner-lr"
             ) from None
-        self._schedule.step()
-        self.step += 1
+        self._steps_read += len(metrics)
         return metrics
 
-    def _accumulate(self) -> tuple[Tensor, Tensor]:
+    def _accumulate(self, step: int) -> tuple[Tensor, Tensor]:
         """Add the gradients of this process's share; return its summed loss and accuracy."""
         share = self.group.share(self._objective.samples)
         if not share:
             nothing = torch.zeros((), dtype=torch.float32, device=self.device)
             return nothing, nothing.clone()
         with self._autocast():
-            return self._objective.accumulate(self.step, share)
+            return self._objective.accumulate(step, share)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         """Return the context of the configured precision."""
-        if self.config.precision == "float32":
+        if self.config.precision != "bfloat16":
             return nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
+        # A CUDA graph must not contain casts that were made before it.
+        return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False)
 
     @contextmanager
     def _advice_on_memory(self) -> Iterator[None]:
@@ -265,7 +299,7 @@ class TrainingRun:
         try:
             yield
         except torch.cuda.OutOfMemoryError:
-            option = "--batch-size" if self.config.kind.method == "transfer" else "--queries"
+            option = "--queries" if self.config.kind.method == "maml" else "--batch-size"
             raise TrainingError(
                 f"after step {self.step} training needs more memory than {self.device} has left; "
                 f"{self._what_is_kept()}; close other programs that use it, or train with a "
@@ -286,7 +320,9 @@ class TrainingRun:
             metrics: Loss and accuracy of each step since the last validation.
             seconds: Time that these steps took.
         """
-        answers = self._validation_answers()
+        learner = self.learner
+        with learner.remembering() if isinstance(learner, ComponentMatching) else nullcontext():
+            answers = self._validation_answers()
         figures = {
             "val_accuracy": float(answers.mean()),
             "val_ci95": ci95(answers, self._validation_design),
@@ -347,12 +383,19 @@ class TrainingRun:
         """Write a checkpoint, in the first process only."""
         if self.group.rank == 0:
             optimizer = {
-                "adam": self._optimizer.state_dict(),
+                "adam": _on_cpu(self._optimizer.state_dict()),
                 "schedule": self._schedule.state_dict(),
             }
             self.folder.save_checkpoint(
                 Checkpoint(self._weights(), optimizer, self.best, self._log)
             )
+
+
+def _on_cpu(state: Any) -> Any:
+    """Return the state of an optimizer with its tensors on the CPU, for a file."""
+    if isinstance(state, dict):
+        return {name: _on_cpu(value) for name, value in state.items()}
+    return state.cpu() if isinstance(state, Tensor) else state
 
 
 def _summary_writer(folder: Path) -> Any:

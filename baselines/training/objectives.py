@@ -1,6 +1,7 @@
 """What is trained: the gradients of each step, and the learner that is validated.
 
-`MetaObjective` meta-learns on episodes; `SupervisedObjective` pre-trains on all train classes.
+`MetaObjective` meta-learns on episodes; `SupervisedObjective` trains on all train classes, and
+`ComponentObjective` on the components that they consist of.
 Samples and random shifts are a function of the seed and the number of the step. Steps, validation
 and checkpoints are in `baselines.training.loop`.
 """
@@ -14,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from baselines.components import ComponentMatching
 from baselines.config import RunConfig
-from baselines.data import SampleStream, random_shift
+from baselines.data import ComponentStream, SampleStream, random_shift
 from baselines.maml import MAML, TaskBatch
-from baselines.models import build_maml, build_network, build_transfer
+from baselines.models import build_frozen, build_maml, build_network
 from baselines.networks import ConvNet, SpikingNet
 from baselines.transfer import Transfer
 from metaevents.datasets import ComposedDataset
@@ -43,20 +45,32 @@ class Objective(Protocol):
     samples: int
 
     @property
-    def learner(self) -> MAML | Transfer:
+    def learner(self) -> MAML | Transfer | ComponentMatching:
         """The learner that is validated; shares its parameters with `module`."""
         ...
 
-    def accumulate(self, step: int, share: range) -> tuple[Tensor, Tensor]:
-        """Add the gradients of a share of a step's samples to every parameter's `grad`.
+    def load(self, step: int, share: range) -> tuple[Tensor, ...]:
+        """Return a share of a step's samples and labels, on the device.
 
         Args:
             step: Number of the step, from 0.
             share: Which of the step's samples, among 0 .. `samples` - 1.
+        """
+        ...
+
+    def gradients(self, *batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the gradients of some samples to every parameter's `grad`.
+
+        Args:
+            batch: What `load` returned.
 
         Returns:
-            Loss [] and accuracy [], summed over the share, as the gradients are.
+            Loss [] and accuracy [], summed over the samples, as the gradients are.
         """
+        ...
+
+    def accumulate(self, step: int, share: range) -> tuple[Tensor, Tensor]:
+        """Return `gradients` of what `load` returns."""
         ...
 
     def batch(self) -> Tensor:
@@ -78,7 +92,8 @@ class RandomShift:
 
     def __init__(self, config: RunConfig, train: ComposedDataset) -> None:
         self._largest, self._seed = config.shift, config.seed
-        self._sides = train.rules.composition.arity
+        one_side = config.kind.method == "components"
+        self._sides = 1 if one_side else train.rules.composition.arity
 
     def __call__(self, x: Tensor, index: object, part: str) -> Tensor:
         """Return shifted samples.
@@ -130,22 +145,31 @@ class MetaObjective:
             episodes=_ENDLESS,
             seed=config.seed,
             representation=maml.representation,
+            device=_filling_device(device),
         )
 
-    def accumulate(self, step: int, share: range) -> tuple[Tensor, Tensor]:
-        """See `Objective.accumulate`. Several tasks run as one batch."""
+    def load(self, step: int, share: range) -> TaskBatch:
+        """See `Objective.load`; support, support labels, queries and their labels."""
         episodes = [self._episodes[step * self.samples + task] for task in share]
-        batch = TaskBatch(
+        return TaskBatch(
             support_x=self._samples(episodes, "support"),
             support_y=self._labels(episodes, "support"),
             query_x=self._samples(episodes, "query"),
             query_y=self._labels(episodes, "query"),
         )
-        outcome = self.learner.accumulate(batch)
+
+    def gradients(self, *batch: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Objective.gradients`. Several tasks run as one batch."""
+        outcome = self.learner.accumulate(TaskBatch(*batch))
+        tasks = len(batch[0])
         for parameter in self.module.parameters():
             if parameter.grad is not None:
-                parameter.grad.mul_(len(episodes))
-        return outcome.loss * len(episodes), outcome.accuracy * len(episodes)
+                parameter.grad.mul_(tasks)
+        return outcome.loss * tasks, outcome.accuracy * tasks
+
+    def accumulate(self, step: int, share: range) -> tuple[Tensor, Tensor]:
+        """See `Objective.accumulate`."""
+        return self.gradients(*self.load(step, share))
 
     def _samples(self, episodes: list[Episode], part: str) -> Tensor:
         """Return the shifted samples of a part of the episodes, [tasks, n, ...]."""
@@ -187,21 +211,40 @@ class SupervisedObjective:
         net: SpikingNet | ConvNet | None = None,
         shift: RandomShift | None = None,
     ) -> None:
-        self.net = net or build_network(config, train.frame_shape, ways=len(train)).to(device)
+        self.net = net or self._new_network(config, train).to(device)
         self.module: nn.Module = self.net
-        self.learner = build_transfer(config, self.net)
+        self.learner = build_frozen(config, self.net)
         self.samples = config.batch_size
         self._shift = shift or RandomShift(config, train)
-        self._stream = SampleStream(
-            train, self.net.representation, config.holdout_every, config.seed
+        self._stream = self._new_stream(
+            train,
+            self.net.representation,
+            config.holdout_every,
+            config.seed,
+            _filling_device(device),
         )
+
+    _new_stream: type[SampleStream] = SampleStream
+
+    def _new_network(self, config: RunConfig, train: ComposedDataset) -> SpikingNet | ConvNet:
+        """Return a network with one output per train class."""
+        return build_network(config, train.frame_shape, ways=len(train))
+
+    def load(self, step: int, share: range) -> tuple[Tensor, Tensor]:
+        """See `Objective.load`; samples and class indices."""
+        x, y = self._stream.batch(step, self.samples)
+        x = self._shift(x, step, "batch")
+        part = slice(share.start, share.stop, share.step)
+        x, y = x[part], y[part]
+        return x.to(self.learner.device), y.to(self.learner.device)
 
     def accumulate(self, step: int, share: range) -> tuple[Tensor, Tensor]:
         """See `Objective.accumulate`."""
-        x, y = self._stream.batch(step, self.samples)
-        x = self._shift(x, step, "batch")
-        indices = list(share)
-        x, y = x[indices].to(self.learner.device), y[indices].to(self.learner.device)
+        return self.gradients(*self.load(step, share))
+
+    def gradients(self, *batch: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Objective.gradients`."""
+        x, y = batch
         with torch.enable_grad():
             logits = self.net(x)
             loss = cross_entropy(logits, y, reduction="sum")
@@ -221,11 +264,38 @@ class SupervisedObjective:
         predicted = torch.cat(
             [self.net(part.to(self.learner.device)).argmax(-1).cpu() for part in torch.split(x, 16)]
         )
-        return {"held_out_accuracy": float((predicted == y).double().mean())}
+        return {"held_out_accuracy": float((predicted == y.cpu()).double().mean())}
+
+
+class ComponentObjective(SupervisedObjective):
+    """Supervised training on single sides: whole components, and stitched ones.
+
+    Args:
+        config: The run's configuration.
+        train: The train split.
+        device: Where to compute.
+        net: Network to train, with one output per class of a `ComponentStream`; by default a new
+            one that the configuration describes.
+        shift: Random shifts; by default those of the configuration.
+    """
+
+    _new_stream = ComponentStream
+
+    def _new_network(self, config: RunConfig, train: ComposedDataset) -> SpikingNet | ConvNet:
+        """Return a network for single sides, with one output per class of the stream."""
+        time, polarities, height, width = train.frame_shape
+        side = time, polarities, height, width // train.rules.composition.arity
+        return build_network(config, side, ways=ComponentStream.n_classes(train))
+
+
+def _filling_device(device: torch.device) -> torch.device | None:
+    """Return the device if it fills frames itself; see `metaevents.EpisodeLoader`."""
+    return device if device.type == "cuda" else None
 
 
 OBJECTIVES: Mapping[str, Callable[[RunConfig, ComposedDataset, torch.device], Objective]] = {
     "maml": MetaObjective,
     "transfer": SupervisedObjective,
+    "components": ComponentObjective,
 }
 """Method of a model -> its objective."""

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from metaevents.benchmark.deals import OverDeals, over_deals
     from metaevents.benchmark.evaluation import evaluate
     from metaevents.benchmark.predictions import Predictions
     from metaevents.benchmark.protocols import Protocol
@@ -20,16 +21,28 @@ if TYPE_CHECKING:
     from metaevents.benchmark.scoring import Score, score
 
 _HOME = {
+    "OverDeals": "deals",
     "Predictions": "predictions",
     "Protocol": "protocols",
     "Report": "report",
     "Score": "scoring",
     "evaluate": "evaluation",
+    "over_deals": "deals",
     "over_training_seeds": "report",
     "score": "scoring",
 }
 
-__all__ = ["Predictions", "Protocol", "Report", "Score", "evaluate", "over_training_seeds", "score"]
+__all__ = [
+    "OverDeals",
+    "Predictions",
+    "Protocol",
+    "Report",
+    "Score",
+    "evaluate",
+    "over_deals",
+    "over_training_seeds",
+    "score",
+]
 
 
 def __getattr__(name: str) -> Any:

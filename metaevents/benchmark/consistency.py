@@ -109,7 +109,7 @@ def _protocol_problems(report: Mapping[str, Any]) -> Iterator[str]:
         )
     if protocol.dataset not in specs():  # only its archive knows the classes
         return
-    splits = get_spec(protocol.dataset).rules(simulated=False).splits
+    splits = get_spec(protocol.dataset).rules(simulated=False).class_splits
     classes = {class_name(components) for components in splits[protocol.classes][protocol.split]}
     unknown = sorted(set(report["per_class"]) - classes)
     if unknown:

@@ -15,10 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from metaevents.archive.reader import Archive
-from metaevents.benchmark.protocols import DATA, Protocol, episode_list, protocols
+from metaevents.benchmark.protocols import (
+    DATA,
+    Protocol,
+    episode_list,
+    fit_problem,
+    protocols,
+)
 from metaevents.datasets import load
 from metaevents.files import PathLike, require_writable, write_atomic
-from metaevents.sampling import EpisodeSampler
 
 _FILE = "episode-digests.json"
 
@@ -80,7 +85,7 @@ def archive_digests(archive: PathLike, progress: bool | None = None) -> dict[str
     """
     opened = Archive(archive)
     episodes = []
-    for protocol in protocols():
+    for protocol in protocols(all_versions=True):
         if protocol.dataset != opened.dataset:
             continue
         dataset = load(
@@ -90,7 +95,7 @@ def archive_digests(archive: PathLike, progress: bool | None = None) -> dict[str
             pairing=protocol.pairing,
             classes=protocol.classes,
         )
-        if not EpisodeSampler.fits(dataset, protocol.ways, protocol.shots, protocol.queries):
+        if fit_problem(dataset, protocol) is not None:
             continue
         digest = episode_list(dataset, protocol, progress).digest
         episodes.append({"protocol": protocol.to_dict(), "digest": digest})

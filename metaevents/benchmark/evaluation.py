@@ -93,7 +93,8 @@ def evaluate(
             `metaevents.benchmark.learners` lists the optional attributes.
         dataset: The test split, with the pairing and the class split to evaluate on.
         protocol: "5way-1shot", "5way-5shot", "20way-1shot", "20way-5shot", "sample-5way-1shot" or
-            "sample-5way-5shot".
+            "sample-5way-5shot". A version can follow, as in "sample-5way-1shot-v1"; without it,
+            the newest is taken.
         episodes: Number of episodes. None takes the protocol's. With another number, the report
             says that it deviates from the protocol.
         queries: Queries per class. None takes the protocol's; another number likewise deviates.
@@ -436,6 +437,7 @@ def _loader(
         episodes=protocol.episodes + 1,
         seed=protocol.seed,
         num_workers=workers,
+        division=protocol.division,
         **runner.loader_options,
     )
 

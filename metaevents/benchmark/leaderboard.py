@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from metaevents.benchmark.deals import OverDeals
 from metaevents.benchmark.entries import Entry
 from metaevents.benchmark.episode_files import (
     episode_file,
@@ -20,9 +21,10 @@ from metaevents.benchmark.episode_files import (
     write_episode_file,
 )
 from metaevents.benchmark.predictions import Predictions
-from metaevents.benchmark.protocols import Protocol, episode_list
+from metaevents.benchmark.protocols import Protocol, episode_list, newest_version
 from metaevents.benchmark.recording_variance import RecordingDesign
 from metaevents.benchmark.significance import holm_over_pairs, pairwise_tests
+from metaevents.component_deals import DEALS, deal_number
 from metaevents.datasets import BUILT_IN, archive_dataset, load
 from metaevents.errors import MissingError, UsageError
 from metaevents.files import PathLike
@@ -241,6 +243,12 @@ class Table:
         return f"{self.protocol['classes']} classes, pairing “{self.protocol['pairing']}”"
 
     @property
+    def is_newest(self) -> bool:
+        """Whether this is the newest version of its protocol."""
+        name, dataset = self.protocol["name"], self.protocol["dataset"]
+        return bool(self.protocol["version"] == newest_version(name, dataset))
+
+    @property
     def chance(self) -> float:
         """Accuracy of guessing."""
         return 1 / float(self.protocol["ways"])
@@ -256,11 +264,108 @@ class Table:
 
 
 def tables(entries: Iterable[Entry]) -> list[Table]:
-    """Return the tables in the order in which they are shown: those on a subset last."""
+    """Return the tables in the order in which they are shown: those on a subset last.
+
+    Entries of the second and further deals of `novel-components` have no table of their own; see
+    `deal_tables`. Different versions of a protocol have different episodes, so each has a table.
+    """
     groups: dict[tuple[Any, ...], list[Entry]] = {}
     for entry in entries:
-        groups.setdefault(_table_key(entry), []).append(entry)
+        if entry.protocol["classes"] not in DEALS[1:]:
+            groups.setdefault(_table_key(entry), []).append(entry)
     return [_table(groups[key]) for key in sorted(groups)]
+
+
+@dataclass(frozen=True)
+class DealRow:
+    """A method, with its entries over the deals.
+
+    Attributes:
+        name: Its name.
+        entries: Number of a deal -> its entry, in order of the numbers.
+    """
+
+    name: str
+    entries: Mapping[int, Entry]
+
+    @property
+    def accuracies(self) -> OverDeals:
+        """The accuracies, with their mean and deviation."""
+        return OverDeals({number: entry.accuracy for number, entry in self.entries.items()})
+
+
+@dataclass(frozen=True)
+class DealTable:
+    """All methods of one protocol and pairing over the deals of `novel-components`.
+
+    Attributes:
+        protocol: As in a report, of one of the deals.
+        is_subset: Whether the scores are on a subset of the recordings.
+        dataset: The dataset's title.
+        numbers: Numbers of the deals that have entries.
+        rows: Methods with the most deals first; of these the one with the highest mean.
+    """
+
+    protocol: Mapping[str, Any]
+    is_subset: bool
+    dataset: str
+    numbers: tuple[int, ...]
+    rows: tuple[DealRow, ...]
+
+    @property
+    def title(self) -> str:
+        """Ways and shots, and what the table is about."""
+        protocol = self.protocol
+        published = ", published pairing" if protocol["pairing"] == "published" else ""
+        return (
+            f"{protocol['ways']}-way {protocol['shots']}-shot, deals of novel components{published}"
+        )
+
+
+def deal_tables(entries: Iterable[Entry]) -> list[DealTable]:
+    """Return the tables over the deals, in the order in which they are shown.
+
+    Entries belong to one method if they have the same name and authors. Of several entries of one
+    method in a deal, the one with the highest accuracy is shown. Entries whose weights overlap the
+    test are left out, and so are protocols with entries of the first deal alone and older versions.
+    """
+    groups: dict[tuple[Any, ...], list[Entry]] = {}
+    for entry in entries:
+        protocol = entry.protocol
+        newest = newest_version(protocol["name"], protocol["dataset"])
+        if protocol["classes"] in DEALS and protocol["version"] == newest and not entry.overlap:
+            key = (
+                entry.is_subset,
+                list(BUILT_IN).index(protocol["dataset"]),
+                PAIRINGS.index(protocol["pairing"]),
+                *(protocol[name] for name in ("ways", "shots", "name")),
+            )
+            groups.setdefault(key, []).append(entry)
+    return [
+        _deal_table(groups[key])
+        for key in sorted(groups)
+        if any(entry.protocol["classes"] != DEALS[0] for entry in groups[key])
+    ]
+
+
+def _deal_table(entries: Sequence[Entry]) -> DealTable:
+    """Return the table of entries of one protocol and pairing."""
+    methods: dict[tuple[str, ...], dict[int, Entry]] = {}
+    for entry in sorted(entries, key=_order):
+        number = deal_number(entry.protocol["classes"])
+        if number is not None:
+            of_method = methods.setdefault((entry.name, *entry.method["authors"]), {})
+            of_method.setdefault(number, entry)
+    rows = [DealRow(name, dict(sorted(found.items()))) for (name, *_), found in methods.items()]
+    rows.sort(key=lambda row: (-len(row.entries), -row.accuracies.mean, row.name.casefold()))
+    first = entries[0]
+    return DealTable(
+        first.protocol,
+        first.is_subset,
+        get_spec(first.protocol["dataset"]).title,
+        tuple(sorted({number for row in rows for number in row.entries})),
+        tuple(rows),
+    )
 
 
 def _table_key(entry: Entry) -> tuple[Any, ...]:

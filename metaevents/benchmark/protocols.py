@@ -5,6 +5,12 @@ pairing and a class split; `episode_list` draws its episodes. A dataset of the u
 protocols `<N>way-<K>shot` and `sample-<N>way-<K>shot` for all N and K, with the split, the queries,
 the episodes and the seed of the table's 5-way 1-shot protocols.
 
+A name stands for the newest version of a protocol. With `-v1`, `-v2` ... behind it, it stands for
+that version: `sample-5way-1shot-v1`. Version 2 of the `sample-` protocols divides the recordings of
+a label between support and query once per episode (`metaevents.sampling.EpisodeSampler`, division
+"episode"), because a sample of the recordings is so small that the classes of an episode share many
+of them.
+
 The published digests of the episode lists are left to `metaevents.benchmark.episode_digests`, and
 running a learner is left to `metaevents.benchmark.evaluation`.
 """
@@ -23,6 +29,7 @@ from typing import Any, cast
 import numpy as np
 
 from metaevents.arguments import whole_number
+from metaevents.component_deals import DEALS
 from metaevents.datasets import ComposedDataset
 from metaevents.episodes import Episode
 from metaevents.errors import UsageError
@@ -40,7 +47,11 @@ _MAX_QUERIES = 200_000_000  # of all episodes; an evaluation holds about 30 byte
 _MAX_NUMBER = 10**15  # of the schema of entries
 _MAX_NAME = 300
 
+_VERSIONED = re.compile(r"(.+)-v([1-9][0-9]{0,8})")  # a name with a version
+
 _OWN_NAME = re.compile(r"(sample-)?([1-9][0-9]{0,3})way-([1-9][0-9]{0,3})shot")
+
+_ALL_DEALS = "deals"  # in a row of the table, stands for all of them
 
 _CHOICES = ("dataset", "pairing", "classes")  # a row of the table lists the allowed values
 _NUMBERS = ("ways", "shots", "queries", "episodes", "seed")
@@ -118,6 +129,27 @@ class Protocol:
         """Queries per episode."""
         return self.ways * self.queries
 
+    @property
+    def division(self) -> str:
+        """How recordings are divided between support and query; see `EpisodeSampler`.
+
+        Raises:
+            UsageError: There is no protocol of that name and version.
+        """
+        return str(_row(self.name, self.version, self.dataset)["division"])
+
+    @property
+    def versioned_name(self) -> str:
+        """The name under which this version is found whatever versions follow.
+
+        It is the name alone for a protocol of one version. Commands that repeat a result give it.
+
+        Raises:
+            UsageError: There is no protocol of that name and version.
+        """
+        versions = _versions(self.name, self.dataset)
+        return self.name if len(versions) == 1 else f"{self.name}-v{self.version}"
+
     def deviations(self) -> list[str]:
         """Compare this with the protocol of the same name and version.
 
@@ -170,6 +202,12 @@ def _rows() -> Mapping[str, Mapping[int, Mapping[str, Any]]]:
             "seed": table["seed"],
             "dataset": row["datasets"],
             "pairing": row["pairings"],
+            "division": row.get("division", "class"),
+            "classes": [
+                each
+                for name in row["classes"]
+                for each in (DEALS if name == _ALL_DEALS else (name,))
+            ],
         }
         rows.setdefault(row["name"], {})[row["version"]] = {**row, **fields}
     return rows
@@ -191,12 +229,40 @@ def _row(name: str, version: int | None = None, dataset: str | None = None) -> M
     Raises:
         UsageError: There is no such protocol or version.
     """
+    versions = _versions(name, dataset)
+    version = max(versions) if version is None else version
+    if version not in versions:
+        advice = "upgrade metaevents" if version > max(versions) else "give one of them"
+        raise UsageError(
+            f"protocol {name} in version {version}: this release knows "
+            f"{', '.join(map(str, versions))}; {advice}"
+        )
+    return versions[version]
+
+
+def split_name(name: str) -> tuple[str, int | None]:
+    """Return the name of a protocol and the version behind it.
+
+    Args:
+        name: Such as "sample-5way-1shot", or "sample-5way-1shot-v1".
+
+    Returns:
+        The name without the version, and the version; None if the name has none.
+    """
+    match = _VERSIONED.fullmatch(name) if isinstance(name, str) else None
+    return (match[1], int(match[2])) if match else (name, None)
+
+
+def _versions(name: str, dataset: str | None) -> Mapping[int, Mapping[str, Any]]:
+    """Return the rows of a protocol by version; see `_row`."""
     own = dataset is not None and dataset not in specs()
     if own and isinstance(name, str) and (match := _OWN_NAME.fullmatch(name)):
         base = _rows()[f"{match[1] or ''}5way-1shot"]
         numbers = {"name": name, "ways": int(match[2]), "shots": int(match[3])}
         bound = {"dataset": [dataset], "pairing": ["all"], "classes": ["published"]}
-        versions: Mapping[int, Mapping[str, Any]] = {1: {**base[1], **numbers, **bound}}
+        versions: Mapping[int, Mapping[str, Any]] = {
+            version: {**row, **numbers, **bound} for version, row in base.items()
+        }
     else:
         versions = _rows().get(name, {}) if isinstance(name, str) and not own else {}
     if not versions:
@@ -204,28 +270,38 @@ def _row(name: str, version: int | None = None, dataset: str | None = None) -> M
         raise UsageError(
             f"no protocol {str(name)[:80]!r}; choose one of {', '.join(names())}{more}"
         )
-    version = max(versions) if version is None else version
-    if version not in versions:
-        raise UsageError(
-            f"protocol {name} in version {version}: this release knows "
-            f"{', '.join(map(str, versions))}; upgrade metaevents"
-        )
-    return versions[version]
+    return versions
 
 
-def protocols() -> Iterator[Protocol]:
+def newest_version(name: str, dataset: str) -> int:
+    """Return the newest version of a protocol.
+
+    Args:
+        name: Name of the protocol.
+        dataset: Name of the dataset.
+
+    Raises:
+        UsageError: There is no such protocol.
+    """
+    return max(_versions(name, dataset))
+
+
+def protocols(*, all_versions: bool = False) -> Iterator[Protocol]:
     """Yield every protocol, bound to each of its datasets, class splits and pairings.
 
+    Args:
+        all_versions: Whether to yield the older versions too.
+
     Yields:
-        Protocols of the newest version.
+        Protocols of the newest version, or of all versions, the oldest first.
     """
-    for name in names():
-        row = _row(name)
-        for dataset in row["dataset"]:
-            spec = get_spec(dataset)
-            for classes in _shared(row["classes"], spec.class_splits):
-                for pairing in _shared(row["pairing"], spec.pairings):
-                    yield _protocol(row, dataset, pairing, classes, row["split"])
+    for by_version in _rows().values():
+        for row in by_version.values() if all_versions else [by_version[max(by_version)]]:
+            for dataset in row["dataset"]:
+                spec = get_spec(dataset)
+                for classes in _shared(row["classes"], spec.class_splits):
+                    for pairing in _shared(row["pairing"], spec.pairings):
+                        yield _protocol(row, dataset, pairing, classes, row["split"])
 
 
 def _shared(names: Sequence[str], existing: Sequence[str]) -> list[str]:
@@ -247,7 +323,8 @@ def bind(
     """Bind a protocol to a dataset.
 
     Args:
-        name: Name of the protocol; its newest version is taken.
+        name: Name of the protocol; its newest version is taken, unless the name says another
+            one, as "sample-5way-1shot-v1" does.
         dataset: The split to evaluate on, with its pairing and class split.
         episodes: Another number of episodes than the protocol's.
         queries: Another number of queries per class than the protocol's.
@@ -264,8 +341,9 @@ def bind(
             f"the dataset is {type(dataset).__name__}, expected the test split of a dataset; give "
             "one such as DoubleNMNIST(root, split='test')"
         )
+    plain, version = split_name(name)
     protocol = _protocol(
-        _row(name, None, dataset.name),
+        _row(plain, version, dataset.name),
         *(dataset.name, dataset.pairing, dataset.class_split, dataset.split),
     )
     changes: dict[str, Any] = {}
@@ -289,7 +367,7 @@ def fit_problem(dataset: ComposedDataset, protocol: Protocol) -> str | None:
         The problem, with the name of the "sample-" protocol if that one fits.
     """
     ways, shots, queries = protocol.ways, protocol.shots, protocol.queries
-    problem = EpisodeSampler.problem(dataset, ways, shots, queries)
+    problem = EpisodeSampler.problem(dataset, ways, shots, queries, protocol.division)
     if problem is None:
         return None
     smaller = f"sample-{protocol.name}"
@@ -297,7 +375,7 @@ def fit_problem(dataset: ComposedDataset, protocol: Protocol) -> str | None:
         row = _row(smaller, None, protocol.dataset)
     except UsageError:
         return problem
-    if EpisodeSampler.fits(dataset, row["ways"], row["shots"], row["queries"]):
+    if EpisodeSampler.fits(dataset, row["ways"], row["shots"], row["queries"], row["division"]):
         problem += f"; protocol {smaller!r} ({row['queries']} queries per class) fits this archive"
     return problem
 
@@ -319,7 +397,7 @@ def sampler(dataset: ComposedDataset, protocol: Protocol) -> EpisodeSampler:
     if problem := fit_problem(dataset, protocol):
         raise UsageError(problem)
     ways, shots, queries = protocol.ways, protocol.shots, protocol.queries
-    return EpisodeSampler(dataset, ways, shots, queries, protocol.seed)
+    return EpisodeSampler(dataset, ways, shots, queries, protocol.seed, protocol.division)
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ class MeanVariance:
             one.
         """
         w = np.asarray(contrast, np.float64)
-        episodes = float(w @ self.between_episodes @ w)
+        episodes = max(0.0, float(w @ self.between_episodes @ w))  # rounding may be below 0
         by_component = np.einsum("kij,i,j->k", self.components, w, w)[:, None] * self.shares
         # The component of the query recordings is the best determined one. Others, where many
         # support recordings are shared, may be estimated as negative; they never cancel it.

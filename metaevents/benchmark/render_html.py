@@ -32,13 +32,15 @@ from metaevents.benchmark.charts import (
 )
 from metaevents.benchmark.entries import Entry
 from metaevents.benchmark.inline_markup import Piece, pieces
-from metaevents.benchmark.leaderboard import SETTINGS, Row, Standing, Table
+from metaevents.benchmark.leaderboard import SETTINGS, DealTable, Row, Standing, Table
 from metaevents.benchmark.overview import Method, overview
 from metaevents.benchmark.wording import (
     BARS,
     COSTS,
     DASH,
+    DEALS_NOTE,
     FOOTER,
+    OLDER_NOTE,
     OVERVIEW,
     OVERVIEW_LINKS,
     PLOT,
@@ -64,15 +66,20 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 
-def render_html(tables: Sequence[Table], folder: Path | None = None) -> str:
+def render_html(
+    tables: Sequence[Table], folder: Path | None = None, deals: Sequence[DealTable] = ()
+) -> str:
     """Return the whole page; equal tables give equal pages.
+
+    Tables of older versions of the protocols come last.
 
     Args:
         tables: the tables.
         folder: where the page will lie. Links to the entries, their predictions and the documents
             in the folder above the entries are relative to it. None makes no such links.
+        deals: the tables over the deals of `novel-components`.
     """
-    return _template().render(page=_page(tables, folder)) + "\n"
+    return _template().render(page=_page(tables, folder, deals)) + "\n"
 
 
 @cache
@@ -274,6 +281,33 @@ class _PartView:
 
 
 @dataclass(frozen=True)
+class _DealRowView:
+    """A method over the deals.
+
+    Attributes:
+        mean: mean accuracy in percent.
+        deviation: standard deviation over the deals in percent; "" for one deal.
+        cells: (accuracy in percent, address of the entry) of each deal; "" where there is none.
+    """
+
+    name: str
+    mean: str
+    deviation: str
+    cells: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class _DealsView:
+    """A table over the deals of novel components."""
+
+    id: str
+    title: str
+    note: str
+    headings: list[str]
+    rows: list[_DealRowView]
+
+
+@dataclass(frozen=True)
 class _PageView:
     """The page.
 
@@ -283,6 +317,8 @@ class _PageView:
         count: how many entries and tables there are.
         overview: how to read the overview.
         empty_note: what to say where entries are missing; empty if there is nothing to say.
+        deals: the tables over the deals of novel components.
+        older: the tables of older versions of the protocols.
     """
 
     policy: str
@@ -298,6 +334,8 @@ class _PageView:
     empty_note: list[Piece]
     columns: list[_Heading]
     parts: list[_PartView]
+    deals: list[_DealsView]
+    older: list[_PartView]
     footer: list[Piece]
 
 
@@ -348,7 +386,7 @@ _DOCUMENTS = ("SUBMITTING.md", "statistics.md", "LEADERBOARD.md")
 """Documents that sentences of the page may name, in the folder above the entries."""
 
 
-def _page(tables: Sequence[Table], folder: Path | None) -> _PageView:
+def _page(tables: Sequence[Table], folder: Path | None, deals: Sequence[DealTable]) -> _PageView:
     addresses = _Addresses(folder)
     documents = addresses.documents(tables)
     style, script = (_data(f"leaderboard.{kind}") for kind in ("css", "js"))
@@ -366,15 +404,14 @@ def _page(tables: Sequence[Table], folder: Path | None) -> _PageView:
             f"{counted(n_entries, 'entry', 'entries')} in {counted(len(tables), 'table', 'tables')}"
         ),
         reading=[pieces(line, documents) for line in (*READING, COSTS, BARS, PLOT)],
-        show_contents=len(tables) > 1,
+        show_contents=len(tables) + len(deals) > 1,
         overview=f"{OVERVIEW} {OVERVIEW_LINKS}",
         settings=list(SETTINGS),
         empty_note=pieces(empty_note(tables), documents),
         columns=_COLUMNS,
-        parts=[
-            _part(list(members), addresses)
-            for _, members in groupby(tables, key=lambda table: (table.is_subset, table.dataset))
-        ],
+        parts=_parts([table for table in tables if table.is_newest], addresses),
+        deals=[_deals(table, addresses) for table in deals],
+        older=_parts([table for table in tables if not table.is_newest], addresses),
         footer=pieces(FOOTER, documents),
     )
 
@@ -407,13 +444,55 @@ def _mark() -> list[tuple[int, int, str]]:
     ]
 
 
+def _parts(tables: Sequence[Table], addresses: _Addresses) -> list[_PartView]:
+    return [
+        _part(list(members), addresses)
+        for _, members in groupby(tables, key=lambda table: (table.is_subset, table.dataset))
+    ]
+
+
 def _part(tables: Sequence[Table], addresses: _Addresses) -> _PartView:
     first = tables[0]
+    title = f"{first.dataset}, subset" if first.is_subset else first.dataset
+    notes = [SUBSET_NOTE] if first.is_subset else []
+    if not first.is_newest:
+        title += ", older versions of the protocols"
+        notes.append(OLDER_NOTE)
     return _PartView(
-        title=f"{first.dataset}, subset" if first.is_subset else first.dataset,
-        note=SUBSET_NOTE if first.is_subset else "",
+        title=title,
+        note=" ".join(notes),
         tables=[_table(table, addresses) for table in tables],
-        matrix=_matrix(tables) if len(tables) > 1 else None,
+        matrix=_matrix(tables) if len(tables) > 1 and first.is_newest else None,
+    )
+
+
+def _deals(table: DealTable, addresses: _Addresses) -> _DealsView:
+    protocol = table.protocol
+    rows = []
+    for row in table.rows:
+        over = row.accuracies
+        found = [row.entries.get(number) for number in table.numbers]
+        rows.append(
+            _DealRowView(
+                name=row.name,
+                mean=percent(over.mean, 1),
+                deviation="" if over.deviation is None else percent(over.deviation, 1),
+                cells=[
+                    ("", "")
+                    if entry is None
+                    else (percent(entry.accuracy, 1), addresses.of(entry.path) or "")
+                    for entry in found
+                ],
+            )
+        )
+    dataset = f"{table.dataset}, subset" if table.is_subset else table.dataset
+    words = ("dataset", "name", "version", "pairing")
+    return _DealsView(
+        id="-".join(["deals", *(str(protocol[word]) for word in words)]),
+        title=f"{dataset}: {table.title}",
+        note=f"Protocol {protocol['name']}, version {protocol['version']}. {DEALS_NOTE}",
+        headings=["Method", "Mean", "Deviation", *(f"Deal {n}" for n in table.numbers)],
+        rows=rows,
     )
 
 

@@ -11,12 +11,15 @@ from pathlib import Path
 
 from metaevents.benchmark.amounts import amount, operations, size
 from metaevents.benchmark.entries import Entry
-from metaevents.benchmark.leaderboard import Row, Table
+from metaevents.benchmark.leaderboard import DealTable, Row, Table
 from metaevents.benchmark.markdown import escape_address, escape_markdown, table
 from metaevents.benchmark.overview import overview
 from metaevents.benchmark.wording import (
     COSTS,
     DASH,
+    DEALS_NOTE,
+    OLDER_NOTE,
+    OLDER_TITLE,
     OVERVIEW,
     READING,
     SUBSET_NOTE,
@@ -51,13 +54,18 @@ _COLUMNS = (
 """Title and alignment of each column."""
 
 
-def render_markdown(tables: Sequence[Table], folder: Path | None = None) -> str:
+def render_markdown(
+    tables: Sequence[Table], folder: Path | None = None, deals: Sequence[DealTable] = ()
+) -> str:
     """Return the whole document; equal tables give equal documents.
+
+    Tables of older versions of the protocols come last.
 
     Args:
         tables: the tables.
         folder: where the document will lie. Links to entries and predictions are relative to it.
             None makes no such links.
+        deals: the tables over the deals of `novel-components`.
     """
     sections = [
         "# Leaderboard",
@@ -69,18 +77,54 @@ def render_markdown(tables: Sequence[Table], folder: Path | None = None) -> str:
     if note := empty_note(tables):
         sections.append(note)
     for on_subset in (False, True):
-        shown = [each for each in tables if each.is_subset == on_subset]
-        if on_subset and shown:
+        shown = [each for each in tables if each.is_subset == on_subset and each.is_newest]
+        over_deals = [each for each in deals if each.is_subset == on_subset]
+        if on_subset and (shown or over_deals):
             sections += ["# Subset of the recordings", SUBSET_NOTE]
         for dataset, members in groupby(shown, key=lambda each: each.dataset):
             sections += _part(dataset, list(members), folder)
+        sections += [_deal_section(each, folder) for each in over_deals]
+    older = [each for each in tables if not each.is_newest]
+    if older:
+        sections += [f"# {OLDER_TITLE}", OLDER_NOTE]
+    for dataset, members in groupby(older, key=lambda each: each.dataset):
+        sections += _part(dataset, list(members), folder, ", older versions")
     return "\n\n".join(sections) + "\n"
 
 
-def _part(dataset: str, members: Sequence[Table], folder: Path | None) -> list[str]:
+def _deal_section(shown: DealTable, folder: Path | None) -> str:
+    """Return a table over the deals, with its heading and what to know about it."""
+    rows = []
+    for row in shown.rows:
+        over = row.accuracies
+        cells = [
+            escape_markdown(row.name),
+            f"{percent(over.mean, 1)}",
+            "" if over.deviation is None else percent(over.deviation, 1),
+        ]
+        for number in shown.numbers:
+            entry = row.entries.get(number)
+            address = entry and relative_address(entry.path, folder)
+            text = "" if entry is None else percent(entry.accuracy, 1)
+            cells.append(f"[{text}]({escape_address(address)})" if address else text)
+        rows.append(cells)
+    header = ["Method", "Mean", "Deviation", *(f"Deal {number}" for number in shown.numbers)]
+    title = f"{shown.dataset}, subset" if shown.is_subset else shown.dataset
+    return "\n\n".join(
+        [
+            f"## {title}: {shown.title}",
+            f"Protocol {shown.protocol['name']}, version {shown.protocol['version']}. {DEALS_NOTE}",
+            table(header, rows, "l" + "r" * (2 + len(shown.numbers))),
+        ]
+    )
+
+
+def _part(
+    dataset: str, members: Sequence[Table], folder: Path | None, suffix: str = ""
+) -> list[str]:
     """Return the tables of one dataset, with an overview if there are several."""
     title = f"{dataset}, subset" if members[0].is_subset else dataset
-    sections = [f"## {title}"]
+    sections = [f"## {title}{suffix}"]
     if len(members) > 1:
         sections += [_overview(members), OVERVIEW]
     return sections + [_section(shown, folder) for shown in members]

@@ -15,7 +15,7 @@ import numpy as np
 from metaevents.benchmark import statistics
 from metaevents.benchmark.episode_digests import published_digest
 from metaevents.benchmark.predictions import Predictions, check_labels
-from metaevents.benchmark.protocols import EpisodeList, Protocol, episode_list
+from metaevents.benchmark.protocols import EpisodeList, Protocol, episode_list, split_name
 from metaevents.benchmark.recording_variance import RecordingDesign
 from metaevents.datasets import ComposedDataset, load
 from metaevents.errors import UsageError, printable
@@ -92,7 +92,8 @@ class Score:
     def __str__(self) -> str:
         protocol = self.protocol
         lines = [
-            f"{protocol.name} on {protocol.dataset}, pairing {protocol.pairing}, "
+            f"{protocol.name}, version {protocol.version}, on {protocol.dataset}, pairing "
+            f"{protocol.pairing}, "
             f"classes {protocol.classes}",
             f"  accuracy      {self.accuracy:.2%} +- {self.ci95:.2%} "
             f"(95 %, over fresh recordings and episodes)",
@@ -188,7 +189,8 @@ def score(
     Args:
         predictions: A prediction file, or loaded predictions.
         archive: The archive file, or the folder that holds it.
-        protocol: Name of the protocol that the predictions must be for; None accepts any.
+        protocol: Name of the protocol that the predictions must be for, with or without a version;
+            None accepts any.
 
     Returns:
         The score.
@@ -212,7 +214,8 @@ def score_predictions(
     Args:
         predictions: The predictions.
         archive: The archive file, or the folder that holds it.
-        protocol: Name of the protocol that the predictions must be for; None accepts any.
+        protocol: Name of the protocol that the predictions must be for, with or without a version;
+            None accepts any.
         name: Where the predictions come from, for messages.
 
     Returns:
@@ -225,11 +228,14 @@ def score_predictions(
         ArchiveError: The archive is corrupt, or of another dataset.
     """
     setting = predictions.protocol
-    if protocol is not None and setting.name != protocol:
-        raise UsageError(
-            f"{name}: made under protocol {setting.name}, expected {protocol}; give predictions "
-            "made under that protocol"
-        )
+    if protocol is not None:
+        wanted, version = split_name(protocol)
+        if setting.name != wanted or version not in (None, setting.version):
+            made = setting.name if version is None else f"{setting.name}-v{setting.version}"
+            raise UsageError(
+                f"{name}: made under protocol {made}, expected {protocol}; give predictions made "
+                "under that protocol"
+            )
     setting.deviations()  # raises if this release does not know the protocol
     dataset = load(
         setting.dataset, archive, setting.split, pairing=setting.pairing, classes=setting.classes

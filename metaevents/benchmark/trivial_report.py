@@ -10,23 +10,30 @@ import platform
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from metaevents._version import __version__
 from metaevents.archive.reader import Archive
+from metaevents.benchmark.deals import over_deals
 from metaevents.benchmark.evaluation import evaluate
 from metaevents.benchmark.markdown import table
-from metaevents.benchmark.protocols import bind
+from metaevents.benchmark.protocols import Protocol, bind
 from metaevents.benchmark.report import Report
 from metaevents.benchmark.trivial import TRIVIAL_BASELINES
+from metaevents.benchmark.validation import read_entry
+from metaevents.component_deals import DEALS, FIRST_DEAL
 from metaevents.datasets import load
 from metaevents.distributed import available_processors
+from metaevents.errors import UsageError
 from metaevents.files import PathLike, require_writable_folder, write_atomic
 from metaevents.specs import CLASS_SPLITS, PAIRINGS
 
 _PROTOCOLS = ("sample-5way-1shot", "sample-5way-5shot")
+
+_EVERY_PROTOCOL = ("published", FIRST_DEAL)  # class splits of all protocols; others have one shot
 
 
 @dataclass(frozen=True)
@@ -44,15 +51,24 @@ class TrivialResult:
     report: Report
 
 
-def run_all(archive: PathLike, protocols: Sequence[str], out: Path) -> Iterator[TrivialResult]:
-    """Run every trivial baseline with both pairings and both class splits.
+def run_all(
+    archive: PathLike,
+    protocols: Sequence[str],
+    out: Path,
+    class_splits: Sequence[str] = CLASS_SPLITS,
+    baselines: Sequence[str] | None = None,
+) -> Iterator[TrivialResult]:
+    """Run every trivial baseline with both pairings and all class splits.
 
-    Writes an entry and a prediction file per result.
+    Writes an entry and a prediction file per result. The second and further deals of
+    `novel-components` are run under the protocols with one shot alone.
 
     Args:
         archive: Path of the archive.
         protocols: Names of the protocols.
         out: Folder for entries and prediction files; it is created.
+        class_splits: The class splits.
+        baselines: Names of the baselines; all by default.
 
     Yields:
         The results.
@@ -61,24 +77,72 @@ def run_all(archive: PathLike, protocols: Sequence[str], out: Path) -> Iterator[
         UsageError: A protocol does not exist or does not fit the archive.
     """
     dataset_name = Archive(archive).dataset
-    for protocol in protocols:  # before the work, which takes long
-        bind(protocol, load(dataset_name, archive, "test"))
+    first = load(dataset_name, archive, "test")
+    # Bound before the work, which takes long.
+    shots = {protocol: bind(protocol, first).shots for protocol in protocols}
+    names = list(TRIVIAL_BASELINES) if baselines is None else list(baselines)
+    for name in names:
+        if name not in TRIVIAL_BASELINES:
+            raise UsageError(
+                f"no trivial baseline {name!r}; choose one of {', '.join(TRIVIAL_BASELINES)}"
+            )
     out.mkdir(parents=True, exist_ok=True)
-    for classes in CLASS_SPLITS:
+    for classes in class_splits:
+        if classes not in first.rules.class_splits:
+            continue
         datasets = {
             pairing: load(dataset_name, archive, "test", pairing=pairing, classes=classes)
             for pairing in PAIRINGS
         }
-        for name, make in TRIVIAL_BASELINES.items():
-            learner = make(datasets["all"])  # does not depend on the pairing
+        for name in names:
+            learner = TRIVIAL_BASELINES[name](datasets["all"])  # does not depend on the pairing
             for protocol in protocols:
-                for pairing, dataset in datasets.items():
+                if shots[protocol] > 1 and classes not in _EVERY_PROTOCOL:
+                    continue
+                for dataset in datasets.values():
                     report = evaluate(learner, dataset, protocol)
                     report.learner = f"floor:{name}"
-                    stem = f"floor-{name}.{dataset_name}.{protocol}.{pairing}.{classes}"
+                    stem = _stem(name, report.protocol)
                     report.save_predictions(out / f"{stem}.npz")
                     report.save(out / f"{stem}.json", **_method(name, learner, report))
                     yield TrivialResult(name, learner.title, report)
+
+
+def read_all(archive: PathLike, protocols: Sequence[str], out: Path) -> Iterator[TrivialResult]:
+    """Read the results that `run_all` wrote on an archive, in its order.
+
+    Args:
+        archive: Path of the archive.
+        protocols: Names of the protocols.
+        out: Folder of the entries.
+
+    Yields:
+        The results, without predictions.
+
+    Raises:
+        UsageError: A protocol does not exist, or an entry does not pass its checks.
+    """
+    first = load(Archive(archive).dataset, archive, "test")
+    bound = [bind(protocol, first) for protocol in protocols]
+    for classes, name, protocol, pairing in product(
+        CLASS_SPLITS, TRIVIAL_BASELINES, bound, PAIRINGS
+    ):
+        path = out / f"{_stem(name, replace(protocol, pairing=pairing, classes=classes))}.json"
+        if not path.is_file():
+            continue
+        entry = read_entry(path)
+        report = Report.from_dict(entry.report)
+        if report.archive["fingerprint"] == first.fingerprint:
+            yield TrivialResult(name, entry.name, report)
+
+
+def _stem(name: str, protocol: Protocol) -> str:
+    """Return the name of a baseline's entry, without its ending; with the version from 2 on."""
+    version = "" if protocol.version == 1 else f"-v{protocol.version}"
+    return (
+        f"floor-{name}.{protocol.dataset}.{protocol.name}{version}.{protocol.pairing}."
+        f"{protocol.classes}"
+    )
 
 
 def _method(name: str, learner: Any, report: Report) -> dict[str, Any]:
@@ -88,8 +152,8 @@ def _method(name: str, learner: Any, report: Report) -> dict[str, Any]:
     protocol = report.protocol
     command = [
         "metaevents", "evaluate", f"floor:{name}", "--archive", f"{protocol.dataset}.h5",
-        "--protocol", protocol.name, "--pairing", protocol.pairing, "--classes", protocol.classes,
-        "--out", "entry.json",
+        "--protocol", protocol.versioned_name, "--pairing", protocol.pairing,
+        "--classes", protocol.classes, "--out", "entry.json",
     ]  # fmt: skip
     return {
         "name": learner.title,
@@ -111,27 +175,67 @@ def tables(results: Sequence[TrivialResult]) -> str:
         results: Results with both pairings for each baseline, protocol and class split.
 
     Returns:
-        One table per protocol and class split, with the pairings side by side.
+        One table per protocol and class split, with the pairings side by side; and one per
+        protocol and pairing with the mean and the deviation over the deals.
     """
-    reports = {
-        (r.name, r.report.protocol.name, r.report.protocol.classes, r.report.protocol.pairing): (
-            r.report
-        )
-        for r in results
-    }
+    reports = {(r.name, *_setting(r.report), r.report.protocol.pairing): r.report for r in results}
     header = ("Baseline", *(f"pairing `{pairing}`" for pairing in PAIRINGS), "difference")
     parts = []
-    for protocol in dict.fromkeys(r.report.protocol.name for r in results):
-        for classes in dict.fromkeys(r.report.protocol.classes for r in results):
-            rows = []
-            for name, title in dict.fromkeys((r.name, r.title) for r in results):
-                free, published = (
-                    reports[name, protocol, classes, pairing] for pairing in ("all", "published")
-                )
-                difference = 100 * (published.accuracy - free.accuracy)
-                rows.append((title, _percent(free), _percent(published), f"{difference:+.1f}"))
-            parts.append(f"### {protocol}, classes {classes}\n\n{table(header, rows, 'lrrr')}")
-    return "\n\n".join(parts) + "\n"
+    settings = dict.fromkeys(_setting(r.report) for r in results)
+    for protocol, classes in sorted(settings, key=lambda each: each[0]):
+        if classes in DEALS[1:]:
+            continue
+        rows = []
+        for name, title in dict.fromkeys((r.name, r.title) for r in results):
+            free, published = (
+                reports.get((name, protocol, classes, pairing)) for pairing in PAIRINGS
+            )
+            if free is None or published is None:  # not among the results
+                continue
+            difference = 100 * (published.accuracy - free.accuracy)
+            rows.append((title, _percent(free), _percent(published), f"{difference:+.1f}"))
+        parts.append(f"### {protocol}, classes {classes}\n\n{table(header, rows, 'lrrr')}")
+    return "\n\n".join([*parts, *_deal_tables(results)]) + "\n"
+
+
+def _setting(report: Report) -> tuple[str, str]:
+    """Return the protocol, with its version, and the class split of a report."""
+    protocol = report.protocol
+    return f"{protocol.name}, version {protocol.version}", protocol.classes
+
+
+def _deal_tables(results: Sequence[TrivialResult]) -> list[str]:
+    """Return a table of the deals per protocol and pairing that have several."""
+    groups: dict[tuple[str, str], dict[str, list[Report]]] = {}
+    for result in results:
+        protocol, classes = _setting(result.report)
+        if classes in DEALS:
+            key = protocol, result.report.protocol.pairing
+            groups.setdefault(key, {}).setdefault(result.title, []).append(result.report)
+    parts = []
+    for (protocol, pairing), methods in groups.items():
+        summaries = {title: over_deals(reports) for title, reports in methods.items()}
+        numbers = sorted({n for each in summaries.values() for n in each.accuracies})
+        if len(numbers) < 2:
+            continue
+        rows = [
+            (
+                title,
+                f"{100 * each.mean:.1f}",
+                "" if each.deviation is None else f"{100 * each.deviation:.1f}",
+                *(
+                    f"{100 * each.accuracies[n]:.1f}" if n in each.accuracies else ""
+                    for n in numbers
+                ),
+            )
+            for title, each in summaries.items()
+        ]
+        header = ("Baseline", "mean", "deviation", *(f"deal {n}" for n in numbers))
+        parts.append(
+            f"### {protocol}, {len(numbers)} deals of novel components, pairing `{pairing}`\n\n"
+            f"{table(header, rows, 'l' + 'r' * (2 + len(numbers)))}"
+        )
+    return parts
 
 
 def _percent(report: Report) -> str:
@@ -164,7 +268,8 @@ def document(results: Sequence[TrivialResult], command: str) -> str:
         f"Accuracy in %: the mean over {report.protocol.episodes} episodes, ± half of its 95 % "
         "interval over fresh recordings and episodes (`cards/statistics.md`). In brackets: the "
         "accuracy on the queries none of whose recordings is in the support of another class of "
-        "the episode.\n\n"
+        "the episode. Mean and deviation (n - 1 in the denominator) over deals are those of the "
+        "deals' accuracies.\n\n"
         f"Dataset {report.protocol.dataset}, recordings `{archive['source']}` "
         f"({archive['recordings']:,}), fingerprint `{archive['fingerprint']}`.{simulated} Made on "
         f"{torch.get_num_threads()} thread(s) by\n\n"
@@ -186,7 +291,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     program = "python -m metaevents.benchmark.trivial_report"
     parser = Parser(
         prog=program,
-        description="Run every trivial baseline with both pairings and both class splits.",
+        description="Run every trivial baseline with both pairings and all class splits. Deals "
+        "2 to 10 of novel-components are run under the protocols with one shot alone.",
     )
     parser.add_argument(
         "--archive", type=path_argument, required=True, metavar="FILE", help="an archive (.h5)"
@@ -212,17 +318,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="NAME",
         help=f"protocols; {' and '.join(_PROTOCOLS)} by default",
     )
+    parser.add_argument(
+        "--classes",
+        nargs="+",
+        choices=CLASS_SPLITS,
+        default=list(CLASS_SPLITS),
+        metavar="NAME",
+        help="class splits; all by default",
+    )
+    parser.add_argument(
+        "--baselines", nargs="+", metavar="NAME", help="names of the baselines; all by default"
+    )
+    parser.add_argument(
+        "--read",
+        action="store_true",
+        help="run nothing: write the tables of the entries that the folder holds, such as those of "
+        "several runs beside each other",
+    )
 
     def work() -> None:
         args = parser.parse_args(arguments)
         require_writable_folder(args.out)
         if args.markdown:
             require_writable_folder(args.markdown.parent)
-        results = list(run_all(args.archive, args.protocols, args.out))
+        if args.read:
+            results = list(read_all(args.archive, args.protocols, args.out))
+            if not results:
+                raise UsageError(
+                    f"{args.out} holds no entry of a trivial baseline on {args.archive}; leave out "
+                    "--read to make them"
+                )
+        else:
+            results = list(
+                run_all(args.archive, args.protocols, args.out, args.classes, args.baselines)
+            )
         words = [*program.split(), "--archive", args.archive.name, "--out", str(args.out)]
         if args.markdown:
             words += ["--markdown", str(args.markdown)]
-        text = document(results, shlex.join([*words, "--protocol", *args.protocols]))
+        words += ["--protocol", *args.protocols]
+        words += ["--classes", *args.classes] if args.classes != list(CLASS_SPLITS) else []
+        words += ["--baselines", *args.baselines] if args.baselines else []
+        text = document(results, shlex.join(words))
         if args.markdown:
             args.markdown.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(args.markdown, text)

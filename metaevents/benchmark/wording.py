@@ -63,6 +63,23 @@ OVERVIEW = (
 OVERVIEW_LINKS = "A number leads to its entry, the head of a column to its table."
 """Where the overview of the HTML page leads."""
 
+DEALS_NOTE = (
+    "Each deal divides the digits or letters anew among training, validation and test. Mean and "
+    "deviation are those of the accuracies over the deals, in percent; the deviation says how much "
+    "depends on which labels are dealt to test, and is no interval of the mean."
+)
+"""How to read a table over the deals of `novel-components`."""
+
+OLDER_TITLE = "Older versions of the protocols"
+
+OLDER_NOTE = (
+    "Other episodes than those of the newest versions, so no number here may be compared with one "
+    "there. In version 1 of the sample protocols a recording of a query could be in the support of "
+    "another class of its episode, which made trivial baselines up to 16 points worse. In version "
+    "2 it cannot."
+)
+"""What to know about the tables of older versions."""
+
 SUBSET_NOTE = (
     "Scores on a subset of the recordings. They show that the methods run and what trivial "
     "baselines reach. Do not compare them with scores on the whole dataset."
@@ -83,7 +100,8 @@ DASH = "\N{EN DASH}"
 
 _PROTOCOL_NOTES: Mapping[tuple[str, str], str] = {
     ("classes", "novel-components"): (
-        "The test classes consist of digits or letters that do not occur in training."
+        "The test classes consist of digits or letters that do not occur in training. This is the "
+        "first of ten deals."
     ),
     ("pairing", "published"): (
         "With this pairing, the left recording alone gives the class away, so that trivial "
@@ -91,6 +109,12 @@ _PROTOCOL_NOTES: Mapping[tuple[str, str], str] = {
     ),
 }
 """(field, value) of a protocol -> what a reader of its table should know."""
+
+_VERSIONS = {
+    1: "Queries can share recordings with the support of other classes.",
+    2: "The recordings of a label are divided between support and query once per episode.",
+}
+"""Version of a sample protocol -> how its episodes are drawn."""
 
 
 def empty_note(tables: Sequence[Table]) -> str:
@@ -109,6 +133,8 @@ def table_terms(table: Table) -> str:
         f"episodes of the {protocol['split']} split, {protocol['queries']} queries per class; "
         f"chance is {100 * table.chance:g} %."
     )
+    if table.is_subset and protocol["name"].startswith("sample-"):
+        terms += f" {_VERSIONS[min(protocol['version'], 2)]}"
     notes = [note for (field, value), note in _PROTOCOL_NOTES.items() if protocol[field] == value]
     return " ".join([terms, *notes])
 
@@ -118,7 +144,8 @@ def short_title(shown: Table) -> str:
 
     Example: "5-way 1-shot, novel components, published pairing".
     """
-    return ", ".join([shown.title, *table_condition(shown)])
+    version = [] if shown.is_newest else [f"version {shown.protocol['version']}"]
+    return ", ".join([shown.title, *table_condition(shown), *version])
 
 
 def table_condition(shown: Table) -> list[str]:

@@ -25,7 +25,7 @@ from metaevents.cli.base import (
 from metaevents.errors import MetaeventsError, MissingError, UsageError
 
 if TYPE_CHECKING:
-    from metaevents.benchmark.leaderboard import Table
+    from metaevents.benchmark.leaderboard import DealTable, Table
     from metaevents.benchmark.report import Report
     from metaevents.datasets import ComposedDataset
 
@@ -98,8 +98,9 @@ def evaluation_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--protocol",
         metavar="NAME",
-        help="evaluation protocol; `metaevents list protocols` lists them (default: 5way-1shot, or "
-        "the one that the rules of a dataset of your own name)",
+        help="evaluation protocol; `metaevents list protocols` lists them. NAME-v1 is version 1 of "
+        "a protocol that has several, NAME the newest (default: 5way-1shot, or the one that the "
+        "rules of a dataset of your own name)",
     )
     parser.add_argument(
         "--pairing", default="all", metavar="NAME", help="pairing: all or published"
@@ -108,7 +109,8 @@ def evaluation_arguments(parser: argparse.ArgumentParser) -> None:
         "--classes",
         default="published",
         metavar="NAME",
-        help="class split: published or novel-components",
+        help="class split: published, novel-components, or another deal, novel-components-2 to "
+        "novel-components-10",
     )
     parser.add_argument(
         "--dataset",
@@ -230,6 +232,7 @@ def evaluate_and_write(
     reports = [evaluate(model, dataset, args.protocol, **options) for model in make(dataset)]
     report = over_training_seeds(reports) if len(reports) > 1 else reports[0]
     report.learner = learner
+    args.protocol = report.protocol.versioned_name  # in the command that the entry states
     if is_first:  # every process has the whole report
         _write_report(args, report, {**method, "command": _command(args, words)})
 
@@ -304,7 +307,10 @@ def _score_arguments(parser: argparse.ArgumentParser) -> None:
     )
     archive_option(parser)
     parser.add_argument(
-        "--protocol", metavar="NAME", help="fail if the predictions are for another protocol"
+        "--protocol",
+        metavar="NAME",
+        help="fail if the predictions are for another protocol; with "
+        "NAME-v1, also if they are for another version",
     )
     json_flag(parser)
 
@@ -401,7 +407,7 @@ def _leaderboard_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _leaderboard(args: argparse.Namespace) -> None:
-    from metaevents.benchmark.leaderboard import tables, write_missing_episodes
+    from metaevents.benchmark.leaderboard import deal_tables, tables, write_missing_episodes
     from metaevents.benchmark.render_html import render_html
     from metaevents.benchmark.render_markdown import render_markdown
     from metaevents.benchmark.validation import admit
@@ -414,11 +420,11 @@ def _leaderboard(args: argparse.Namespace) -> None:
         if args.check:
             raise UsageError("--check writes nothing; give --archive without it first")
         written = write_missing_episodes(entries, args.archive)
-    leaderboard = tables(entries)
+    leaderboard, deals = tables(entries), deal_tables(entries)
     document = args.markdown or folder.parent / "LEADERBOARD.md"
-    files = {document: render_markdown(leaderboard, document.parent)}
+    files = {document: render_markdown(leaderboard, document.parent, deals)}
     if args.html:
-        files[args.html / "index.html"] = render_html(leaderboard, args.html)
+        files[args.html / "index.html"] = render_html(leaderboard, args.html, deals)
     if args.check:
         options = {name: getattr(args, name) for name in ("entries", "markdown", "html")}
         command = command_line("metaevents", "leaderboard", *_option_words(options))
@@ -430,11 +436,27 @@ def _leaderboard(args: argparse.Namespace) -> None:
             {
                 "files": [str(path) for path in [*written, *files]],
                 "tables": [_table_facts(table) for table in leaderboard],
+                "deals": [_deal_facts(table) for table in deals],
             }
         )
         return
     for path in [*written, *files]:
         print(f"{path}: {'up to date' if args.check else 'written'}")
+
+
+def _deal_facts(table: DealTable) -> dict[str, Any]:
+    """One table over the deals, as a JSON object."""
+    protocol = {key: value for key, value in table.protocol.items() if key != "classes"}
+    rows = [
+        {
+            "method": row.name,
+            "mean": row.accuracies.mean,
+            "deviation": row.accuracies.deviation,
+            "entries": {str(number): entry.id for number, entry in row.entries.items()},
+        }
+        for row in table.rows
+    ]
+    return {"protocol": protocol, "sample": table.is_subset, "rows": rows}
 
 
 def _default_entries() -> Path:
@@ -465,4 +487,9 @@ def _table_facts(table: Table) -> dict[str, Any]:
         }
         for row in table.rows
     ]
-    return {"protocol": table.protocol, "sample": table.is_subset, "rows": rows}
+    return {
+        "protocol": table.protocol,
+        "newest": table.is_newest,
+        "sample": table.is_subset,
+        "rows": rows,
+    }

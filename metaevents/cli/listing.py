@@ -67,8 +67,10 @@ def _protocols() -> Iterator[dict[str, Any]]:
     """The protocols, as JSON objects."""
     from metaevents.benchmark.protocols import names, protocols
 
+    every = list(protocols(all_versions=True))
     for name in names():
-        bound = [protocol for protocol in protocols() if protocol.name == name]
+        versions = sorted({protocol.version for protocol in every if protocol.name == name})
+        bound = [each for each in every if (each.name, each.version) == (name, versions[-1])]
         first = bound[0]
         fields = ("version", "ways", "shots", "queries", "episodes", "split", "seed")
         yield {
@@ -78,14 +80,24 @@ def _protocols() -> Iterator[dict[str, Any]]:
                 field: list(dict.fromkeys(getattr(protocol, field) for protocol in bound))
                 for field in ("dataset", "pairing", "classes")
             },
+            "versions": versions,
         }
 
 
 def _protocol_text(row: Mapping[str, Any]) -> tuple[str, str]:
     return row["name"], (
         f"{row['episodes']} episodes of the {row['split']} split, {row['queries']} queries per "
-        f"class; {', '.join(row['dataset'])}"
+        f"class; {', '.join(row['dataset'])}{_versions_text(row)}"
     )
+
+
+def _versions_text(row: Mapping[str, Any]) -> str:
+    """The version of a protocol and the names of the older ones; "" if there are none."""
+    *older, newest = row["versions"]
+    if not older:
+        return ""
+    names = ", ".join(f"{row['name']}-v{each}" for each in older)
+    return f"; version {newest}, older: {names}"
 
 
 def _baselines() -> Iterator[dict[str, Any]]:
@@ -107,6 +119,8 @@ def _baselines() -> Iterator[dict[str, Any]]:
         words = ["metaevents", "baselines", "evaluate", weights.model, "--archive", "FILE"]
         words += [] if weights.recipe == "best" else ["--recipe", weights.recipe]
         words += [] if weights.classes == "published" else ["--classes", weights.classes]
+        words += [] if weights.pairing == "all" else ["--training-pairing", weights.pairing]
+        words += ["--training-seeds", str(weights.seed)] if weights.seed else []
         words += ["--protocol", f"{weights.ways}way-1shot"] if weights.ways else []
         yield {
             "name": weights.model,
@@ -115,6 +129,8 @@ def _baselines() -> Iterator[dict[str, Any]]:
             "dataset": weights.dataset,
             "classes": weights.classes,
             "ways": weights.ways,
+            "training_pairing": weights.pairing,
+            "training_seed": weights.seed,
             "run": " ".join(words),
         }
 
@@ -124,7 +140,8 @@ def _baseline_text(row: Mapping[str, Any]) -> tuple[str, str]:
         return row["name"], row["title"]
     ways = "any number of ways" if row["ways"] is None else f"{row['ways']} ways"
     return row["name"], (
-        f"trained on {row['dataset']}, classes {row['classes']}; {ways}; recipe {row['recipe']}"
+        f"trained on {row['dataset']}, classes {row['classes']}, pairing "
+        f"{row['training_pairing']}, seed {row['training_seed']}; {ways}; recipe {row['recipe']}"
     )
 
 

@@ -81,11 +81,11 @@ def room_one_by_one(numbers: np.ndarray, gap: int, n_support: int) -> list[int]:
 
 
 def check_room(cases: int) -> None:
-    from metaevents.sampling import _Pool
+    from metaevents.recording_pools import RecordingPool
 
     generator = random.Random(0)
     for _ in range(cases):
-        pool = object.__new__(_Pool)
+        pool = object.__new__(RecordingPool)
         n = generator.randint(0, 30)
         pool.numbers = np.sort(np.array(generator.choices(range(40), k=n), np.int64))
         pool.gap = generator.randint(2, 12)
@@ -128,10 +128,10 @@ def test_classes_of_one_label_on_many_sides_are_drawn(nmnist_root: Path, arity: 
 
 def test_twenty_sides_share_twenty_recordings() -> None:
     # Drawn at random, the last side would need a hundred million tries.
+    from metaevents.recording_pools import different_rows
     from metaevents.rng import Streams
-    from metaevents.sampling import _rows
 
-    rows = np.array(_rows(range(20), 20, 20, Streams("rows")(0)))
+    rows = np.array(different_rows(range(20), 20, 20, Streams("rows")(0)))
     assert all(sorted(row) == list(range(20)) for row in (*rows, *rows.T))
 
 

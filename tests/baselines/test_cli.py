@@ -13,8 +13,10 @@ import pytest
 from support.command_line import error_line
 from support.training_runs import environment, train_words
 
+import baselines.learners
 from baselines.cli import main
 from baselines.config import recipe
+from baselines.publish import publish
 from baselines.training.loop import TrainingRun
 
 PROTOCOL = ("--protocol", "sample-5way-1shot", "--episodes", "3", "--queries", "2")
@@ -98,6 +100,28 @@ def test_several_trainings_of_a_method_make_one_entry(
     assert entry["method"]["name"] == "Mine"
     assert "seed 0, 1" in entry["method"]["notes"]
     assert entry["method"]["command"].startswith("python -m baselines evaluate ")
+
+
+def test_seeds_of_a_baseline_of_the_release_make_one_entry(
+    runs: list[Path],
+    nmnist_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(baselines.learners, "SHIPPED", tmp_path)
+    for run in runs:
+        publish(run, folder=tmp_path)
+    words = ["evaluate", "cnn-maml", "--recipe", "paper", "--archive", str(nmnist_root), *PROTOCOL]
+    words += ["--training-seeds", "0", "1"]
+    assert main([*words, "--out", str(tmp_path / "e.json")]) == 0
+    entry = json.loads((tmp_path / "e.json").read_text("utf-8"))
+    assert entry["report"]["training_seeds"]["seeds"] == 2
+    assert entry["report"]["seen"]["config"]["seed"] == 0
+    assert " --training-seeds 0 1 " in entry["method"]["command"]
+    capsys.readouterr()
+    assert main([*words, "4"]) == 2
+    assert "pairing all and seed 4" in capsys.readouterr().err
 
 
 def test_a_seen_test_is_refused_in_one_line_and_marked_when_forced(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import metaevents as me
-from baselines.data import SampleStream, random_shift
+from baselines import data
+from baselines.data import ComponentStream, SampleStream, random_shift
 from metaevents.errors import UsageError
 from metaevents.rng import Streams
 
@@ -86,3 +88,81 @@ def test_each_side_shifts_independently_and_loses_only_what_leaves_the_frame() -
     assert torch.equal(out, random_shift(x, 2, 1, Streams("test")(0)))
     assert random_shift(x, 2, 0, Streams("test")(0)) is x
     assert random_shift(x, 2, 4, Streams("test")(0)).sum() < x.sum()
+
+
+# --- components ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("representation", ["sum", "frames"])
+def test_sides_are_whole_or_stitched_from_two_components(
+    nmnist_root: Path, representation: str
+) -> None:
+    ds = me.DoubleNMNIST(nmnist_root, "train", classes="novel-components")
+    stream = ComponentStream(ds, representation, 4, seed=0)
+    filled: list[list[tuple[int, ...]]] = []
+    fill = stream._filled
+
+    def spy(samples: list[tuple[int, ...]], classes: list[int]) -> Any:
+        filled.append(samples)
+        return fill(samples, classes)
+
+    stream._filled = spy  # type: ignore[method-assign, assignment]
+    x, y = stream.batch(3, 60)
+    recordings = [sample[0] for sample in filled[0]]
+    stack = ds.stack_sums if representation == "sum" else ds.stack_frames
+    alone = stack([(index, index) for index in recordings])[..., :16]
+    assert ComponentStream.n_classes(ds) == 4 + 4 * 3 * 2
+    seen = set()
+    for side, label, first, second, a, b in zip(
+        x, y.tolist(), alone[:60], alone[60:], recordings[:60], recordings[60:], strict=True
+    ):
+        one, other = (
+            next(k for k, name in enumerate(ds.labels) if index in ds.pool(name))
+            for index in (a, b)
+        )
+        if label < 4:
+            assert label == one == other
+            assert torch.equal(side, first)
+            seen.add("whole")
+            continue
+        place, cut = divmod(label - 4, 2)
+        assert place == one * 3 + (other - one) % 4 - 1
+        expected = first.clone()
+        if cut == 0:
+            expected[..., 8:] = second[..., 8:]
+        else:
+            expected[..., 8:, :] = second[..., 8:, :]
+        assert torch.equal(side, expected)
+        seen.add(f"cut {cut}")
+    assert seen == {"whole", "cut 0", "cut 1"}
+    assert 0 <= int(y.min()) <= int(y.max()) < ComponentStream.n_classes(ds)
+
+
+def test_held_out_recordings_are_in_no_batch_of_components(nmnist_root: Path) -> None:
+    ds = me.DoubleNMNIST(nmnist_root, "train", classes="novel-components")
+    stream = ComponentStream(ds, "sum", 4, seed=0)
+    drawn: list[tuple[int, ...]] = []
+
+    def fill(samples: list[tuple[int, ...]], classes: list[int]) -> Any:
+        drawn.extend(samples)
+        return torch.zeros(len(samples), 2, 16, 32), torch.tensor(classes)
+
+    stream._filled = fill  # type: ignore[method-assign, assignment]
+    for index in range(20):
+        stream.batch(index, 32)
+    trained = recordings(stream, drawn)
+    drawn.clear()
+    stream.held_out(100)
+    assert trained.isdisjoint(recordings(stream, drawn))
+
+
+def test_many_components_are_stitched_with_some_others_alone(
+    nmnist_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ds = me.DoubleNMNIST(nmnist_root, "train", classes="novel-components")
+    for most, partners in ((8, 2), (3, 0)):
+        monkeypatch.setattr(data, "_MOST_STITCHED", most)
+        n = ComponentStream.n_classes(ds)
+        assert n == 4 + 4 * partners * 2
+        _, y = ComponentStream(ds, "sum", 0, seed=0).batch(0, 200)
+        assert sorted(set(y.tolist())) == list(range(n))

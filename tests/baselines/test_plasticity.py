@@ -86,7 +86,9 @@ def along_descent(net: SpikingNet | ConvNet, before: Params, after: Params, task
     )
 
 
-@pytest.mark.parametrize("rule", [name for name, rule in RULES.items() if not rule.align])
+@pytest.mark.parametrize(
+    "rule", [name for name, rule in RULES.items() if not (rule.align or rule.direct)]
+)
 def test_a_small_step_goes_down_the_loss(net: SpikingNet | ConvNet, task: Task, rule: str) -> None:
     before, after = learn(RULES[rule].maml(net, MAMLConfig(inner_lr=0.001), generator()), task)
     assert along_descent(net, before, after, task) > 0
@@ -113,7 +115,7 @@ def test_feedback_alignment_is_exact_at_the_last_layer_and_where_feedback_equals
     assert along_descent(net, before, last, task) > 0
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [name for name, rule in RULES.items() if not rule.direct])
 def test_learning_by_every_rule_lowers_the_support_loss(
     net: SpikingNet | ConvNet, task: Task, rule: str
 ) -> None:
@@ -141,9 +143,10 @@ def test_meta_training_goes_through_every_rule(
         for tasks in (1, 2)
     )
     found = both.accumulate(TaskBatch(x, y, x, y))
-    assert all(
-        gradient.isfinite().all() and gradient.any() for gradient in found.gradients.values()
-    )
+    for name, gradient in found.gradients.items():
+        assert gradient.isfinite().all()
+        # Only the second order sees how the feedback changes the updates.
+        assert gradient.any() or (name.endswith(".direct") and not second_order)
     if rule not in ("device", "feedback-alignment"):  # these two are random
         expected = one.accumulate(TaskBatch(x, y, x, y))
         for name, gradient in expected.gradients.items():
@@ -162,6 +165,100 @@ def test_a_new_rule_takes_a_few_lines(net: SpikingNet | ConvNet, task: Task) -> 
     assert loss_of(net, after, task) < loss_of(net, before, task)
     x, y = (each[None] for each in task)
     assert maml.accumulate(TaskBatch(x, y, x, y)).loss.isfinite()
+
+
+# --- direct feedback alignment -----------------------------------------------
+
+
+def inner_update(maml: MAML, task: Task) -> Params:
+    """The change of the parameters by one inner step of rate 1."""
+    before, after = maml.inner_path(*task, 3)
+    return {name: after[name] - before[name] for name in maml.learning}
+
+
+def test_direct_feedback_is_the_projected_error_times_activities_and_slope(task: Task) -> None:
+    net, (x, labels) = make_net(False, task), task
+    maml = RULES["direct-feedback"].maml(net, MAMLConfig(), generator())
+    found = inner_update(maml, task)
+    # By hand: the first layer's output is changed by minus its feedback times the error.
+    params = {name: value.requires_grad_() for name, value in parameters(net).items()}
+    counts = net._counts(x)
+    sent = torch.relu(net._pooled(params, 0, counts)).flatten(1)
+    error = (net(x).softmax(1) - one_hot(labels)) / len(x)
+    projected = error.detach() @ net.body[0].direct
+    first = {name: params[f"body.0.{name}"] for name in ("weight", "bias")}
+    expected = torch.autograd.grad(sent, list(first.values()), projected)
+    for name, gradient in zip(first, expected, strict=True):
+        torch.testing.assert_close(found[f"body.0.{name}"], -gradient)
+
+
+@pytest.mark.parametrize("spiking", [False, True])
+def test_feedback_equal_to_the_last_weights_gives_the_gradient_of_the_last_two_layers(
+    task: Task, spiking: bool
+) -> None:
+    # Direct feedback leaves out the refractory term of the output neurons.
+    net = make_net(spiking, task, Neuron(refractory_weight=0.0))
+    exact = inner_update(RULES["gradient"].maml(net, MAMLConfig(), generator()), task)
+    direct = RULES["direct-feedback"].maml(net, MAMLConfig(), generator())
+    random = inner_update(direct, task)
+    net.body[1].direct.copy_(net.head["weight"].detach())
+    found = inner_update(direct, task)
+    for name in exact:
+        last_two = not name.startswith("body.0")
+        assert torch.allclose(found[name], exact[name], rtol=1e-9, atol=1e-12) == last_two
+        assert torch.allclose(random[name], exact[name], rtol=1e-9) == name.startswith("head")
+
+
+def test_updates_reach_the_first_layer_through_dead_layers_above(
+    net: SpikingNet | ConvNet, task: Task
+) -> None:
+    with torch.no_grad():
+        net.body[1]["bias"].fill_(-1e3)
+    exact = inner_update(RULES["gradient"].maml(net, MAMLConfig(), generator()), task)
+    direct = inner_update(RULES["direct-feedback"].maml(net, MAMLConfig(), generator()), task)
+    assert exact["body.0.weight"].abs().max() < 1e-3 * direct["body.0.weight"].abs().max()
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_the_meta_gradient_through_direct_feedback_is_that_of_finite_differences(
+    task: Task, steps: int
+) -> None:
+    net, (x, labels) = make_net(False, task), task
+    maml = RULES["learned-direct-feedback"].maml(
+        net, MAMLConfig(inner_lr=0.05, steps=steps), generator()
+    )
+    query_x, query_y = x.flip(1) + 1, labels.flip(0)
+    found = maml.accumulate(TaskBatch(x[None], labels[None], query_x[None], query_y[None]))
+
+    def query_loss() -> float:
+        return float(cross_entropy(maml.adapt(x, labels, 3)(query_x), query_y))
+
+    assert "net.body.0.direct" in found.gradients
+    for name, value in net.named_parameters():
+        direction = torch.randn(value.shape, dtype=value.dtype, generator=generator(1))
+        losses = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                value += sign * 1e-6 * direction
+            losses.append(query_loss())
+            with torch.no_grad():
+                value -= sign * 1e-6 * direction
+        slope = (losses[0] - losses[1]) / 2e-6
+        assert float((found.gradients[f"net.{name}"] * direction).sum()) == pytest.approx(
+            slope, rel=1e-4, abs=1e-8
+        )
+
+
+def test_the_inner_loop_leaves_learned_feedback_as_it_is(
+    net: SpikingNet | ConvNet, task: Task
+) -> None:
+    maml = RULES["learned-direct-feedback"].maml(net, MAMLConfig(), generator())
+    assert {name for name in dict(net.named_parameters()) if name.endswith("direct")} == {
+        "body.0.direct", "body.1.direct",
+    }  # fmt: skip
+    assert not any(name.endswith("direct") for name in maml.learning)
+    before, after = maml.inner_path(*task, 3)
+    assert after["body.0.direct"].equal(before["body.0.direct"])
 
 
 # --- SOEL --------------------------------------------------------------------
@@ -443,7 +540,9 @@ def test_a_noisy_device_can_be_thresholded() -> None:
 def test_rules_change_only_the_options_that_they_name(net: SpikingNet | ConvNet) -> None:
     config = MAMLConfig(inner_lr=0.5, steps=2, layers=1)
     learners = {
-        name: rule.maml(net, config, generator()) for name, rule in RULES.items() if not rule.align
+        name: rule.maml(net, config, generator())
+        for name, rule in RULES.items()
+        if not (rule.align or rule.direct)
     }
     assert not dict(net.named_buffers())
     assert learners["soel"].config == MAMLConfig(inner_lr=0.5, steps=2, layers="head")

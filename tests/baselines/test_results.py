@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 
 from baselines.experiments import EXPERIMENTS, report
 from baselines.learners import SHIPPED
+from baselines.weights_file import read_weights
 from metaevents.hashing import readable_json
 
 RESULTS = Path(__file__).parents[2] / "cards" / "results"
@@ -76,9 +76,7 @@ def test_tables_are_written_from_the_numbers(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SAMPLE_DOCUMENTS, ids=identity)
 def test_numbers_are_those_of_weights_that_ship(path: Path) -> None:
-    shipped = {
-        hashlib.sha256(each.read_bytes()).hexdigest()[:16] for each in SHIPPED.glob("*.safetensors")
-    }
+    shipped = {read_weights(each).digest()[:16] for each in SHIPPED.glob("*.safetensors")}
     document = read(path)
     assert document["source"] == "n-mnist-subset"
     assert {run["weights"] for run in document["runs"]} <= shipped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,14 @@ def test_weights_of_another_architecture_name_what_does_not_fit(archive: Path) -
         match=r"another architecture: net.body.1.weight is \(4, 4, 5, 5\) there and \(8, 4, 5, 5\)",
     ):
         fill(build_maml(other, build_network(other, found.record.frame_shape)), found, "w")
+
+
+def test_the_digest_covers_parameters_and_configuration_and_not_the_record(archive: Path) -> None:
+    first = weights(archive)
+    record = replace(first.record, measured={"val_accuracy": 0.5})
+    assert replace(first, record=record).digest() == first.digest()
+    config = replace(first.config, test_steps=3)
+    assert replace(first, config=config).digest() != first.digest()
+    name, value = next(iter(first.tensors.items()))
+    changed = {**first.tensors, name: value + 1}
+    assert replace(first, tensors=changed).digest() != first.digest()

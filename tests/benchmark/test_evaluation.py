@@ -28,7 +28,9 @@ from metaevents.errors import UsageError
 
 def test_accuracy_is_that_of_the_loaders_episodes(digits: me.DoubleNMNIST) -> None:
     report = evaluate(ClassMeans(), digits, episodes=6)
-    loader = me.EpisodeLoader(digits, 5, 1, 10, episodes=6, seed=0, representation="sum")
+    loader = me.EpisodeLoader(
+        digits, 5, 1, 10, episodes=6, seed=0, representation="sum", division="episode"
+    )
     per_episode, of_class = [], {}
     for ep in loader:
         arrays = ep.numpy()
@@ -103,7 +105,9 @@ def test_trials_run_on_disjoint_streams(digits: me.DoubleNMNIST) -> None:
     expected = []
     for seed in (0, 1, 2):
         hits = []
-        for ep in me.EpisodeLoader(digits, 5, 1, 10, episodes=5, seed=seed, representation="sum"):
+        for ep in me.EpisodeLoader(
+            digits, 5, 1, 10, episodes=5, seed=seed, representation="sum", division="episode"
+        ):
             arrays = ep.numpy()
             scores = ClassMeans().adapt(arrays["support_x"], arrays["support_y"], 5)(
                 arrays["query_x"]

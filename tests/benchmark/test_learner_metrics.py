@@ -285,7 +285,9 @@ class Measuring(OnSums):
 def test_costs_are_measured_on_the_first_episodes_before_the_work(digits: me.DoubleNMNIST) -> None:
     learner = Measuring()
     episodes = list(
-        me.EpisodeLoader(digits, 5, 1, 10, episodes=MEASURED_EPISODES, representation="sum")
+        me.EpisodeLoader(
+            digits, 5, 1, 10, episodes=MEASURED_EPISODES, representation="sum", division="episode"
+        )
     )
     report = evaluate(learner, digits, episodes=5 * MEASURED_EPISODES)
     assert learner.asked == [(5, 5, MEASURED_QUERIES, 5)] * MEASURED_EPISODES

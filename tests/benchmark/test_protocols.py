@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.torchrun import python
 
 import metaevents as me
 from metaevents.benchmark import episode_digests
 from metaevents.benchmark import protocols as table
 from metaevents.benchmark.episode_digests import published_digest
 from metaevents.benchmark.protocols import Protocol, bind, episode_list
+from metaevents.component_deals import DEALS
 from metaevents.errors import UsageError
 
 SAMPLE_FINGERPRINT = "f4fbbcd28b9529c8e0d5055940edccff0f5c403b8940c8159d51b3897dcc99b1"
@@ -28,8 +28,8 @@ def test_every_dataset_has_every_setting_pairing_and_class_split_that_has_the_cl
             (name, pairing, classes)
             for name in table.names()
             for pairing in ("all", "published")
-            for classes in ("published", "novel-components")
-            if not (name.startswith("20way") and classes == "novel-components")
+            for classes in ("published", *DEALS)
+            if not (name.startswith("20way") and classes in DEALS)
         }
         assert found == expected
 
@@ -58,15 +58,21 @@ def triple(digits_root: Path) -> me.ComposedDataset:
 
 
 @pytest.mark.parametrize(
-    ("name", "ways", "shots", "queries"),
-    [("5way-1shot", 5, 1, 15), ("7way-3shot", 7, 3, 15), ("sample-2way-4shot", 2, 4, 10)],
+    ("name", "ways", "shots", "queries", "version"),
+    [
+        ("5way-1shot", 5, 1, 15, 1),
+        ("7way-3shot", 7, 3, 15, 1),
+        ("sample-2way-4shot", 2, 4, 10, 2),
+        ("sample-2way-4shot-v1", 2, 4, 10, 1),
+    ],
 )
 def test_a_dataset_of_ones_own_has_protocols_for_all_numbers(
-    triple: me.ComposedDataset, name: str, ways: int, shots: int, queries: int
+    triple: me.ComposedDataset, name: str, ways: int, shots: int, queries: int, version: int
 ) -> None:
     protocol = bind(name, triple)
     assert (protocol.ways, protocol.shots, protocol.queries) == (ways, shots, queries)
-    assert (protocol.episodes, protocol.seed, protocol.version) == (600, 0, 1)
+    assert (protocol.episodes, protocol.seed, protocol.version) == (600, 0, version)
+    assert protocol.division == ("episode" if version == 2 else "class")
     assert protocol.deviations() == []
     assert Protocol.from_dict(protocol.to_dict()).deviations() == []
     assert bind(name, triple, episodes=3).deviations() == ["episodes=3 instead of 600"]
@@ -158,7 +164,9 @@ def test_the_episode_list_is_that_of_the_loader(digits_root: Path, pairing: str)
     ds = me.DoubleNMNIST(digits_root, split="test", pairing=pairing)
     episodes = episode_list(ds, bind("sample-5way-5shot", ds, episodes=8))
     digest = hashlib.sha256()
-    loader = me.EpisodeLoader(ds, 5, 5, 10, episodes=8, seed=0, representation="sum")
+    loader = me.EpisodeLoader(
+        ds, 5, 5, 10, episodes=8, seed=0, representation="sum", division="episode"
+    )
     for index, ep in enumerate(loader):
         digest.update(bytes.fromhex(ep.digest()))
         np.testing.assert_array_equal(episodes.labels[index], ep.query_y)
@@ -180,9 +188,11 @@ def test_an_episode_list_is_refused_for_another_dataset(
 
 def test_the_published_digests_of_the_sample_are_what_this_code_draws(sample_root: Path) -> None:
     listed = 0
-    for protocol in table.protocols():
+    for protocol in table.protocols(all_versions=True):
         published = published_digest(SAMPLE_FINGERPRINT, protocol)
         if protocol.dataset != "double-nmnist" or published is None:
+            continue
+        if protocol.classes in DEALS[1:-1]:  # the last one stands for them, to save time
             continue
         ds = me.DoubleNMNIST(
             sample_root, split="test", pairing=protocol.pairing, classes=protocol.classes
@@ -190,7 +200,80 @@ def test_the_published_digests_of_the_sample_are_what_this_code_draws(sample_roo
         assert ds.fingerprint == SAMPLE_FINGERPRINT
         assert episode_list(ds, protocol).digest == published
         listed += 1
-    assert listed == 14  # 15 queries fit the sample with the published pairing alone
+    # 14 of version 1, of which those with 15 queries have the published pairing alone; and two
+    # numbers of shots with both pairings for version 2 and for the last deal.
+    assert listed == 14 + 2 * 2 * 3 + 2
+
+
+def test_version_1_of_the_sample_protocols_stays_what_it_was(sample_root: Path) -> None:
+    # These digests never change.
+    golden = {
+        (
+            "sample-5way-1shot-v1",
+            "all",
+        ): "fd7ff7fc4df0a0bb757231c83afecb53a6703e3e427716fed2f38f05c3bbc9ac",
+        (
+            "sample-5way-5shot-v1",
+            "published",
+        ): "962fdbb0c825e0bbb13b8a12f7e9f8ab3842534ef92497d8708c97e378ed83ee",
+        (
+            "sample-5way-1shot-v2",
+            "all",
+        ): "39093930450ff8d30503a38224f1bbb08d0e477c27bdb1dbf382f3d0567e2226",
+        (
+            "sample-5way-5shot-v2",
+            "published",
+        ): "f5636977e866fd1828a9b90fa59aed66562421896e063f2945a6406c62ff5d48",
+    }
+    for (name, pairing), digest in golden.items():
+        ds = me.DoubleNMNIST(sample_root, split="test", pairing=pairing)
+        assert episode_list(ds, bind(name, ds)).digest == digest
+
+
+@pytest.mark.parametrize("shots", [1, 5])
+@pytest.mark.parametrize("pairing", ["all", "published"])
+def test_a_name_stands_for_the_newest_version_and_can_say_another(
+    digits_root: Path, pairing: str, shots: int
+) -> None:
+    ds = me.DoubleNMNIST(digits_root, split="test", pairing=pairing)
+    name = f"sample-5way-{shots}shot"
+    newest, first = bind(name, ds), bind(f"{name}-v1", ds)
+    assert (newest.name, newest.version, newest.division) == (name, 2, "episode")
+    assert (first.name, first.version, first.division) == (name, 1, "class")
+    assert newest == bind(f"{name}-v2", ds)
+    assert bind(newest.versioned_name, ds) == newest
+    assert bind(first.versioned_name, ds) == first
+    assert bind(f"5way-{shots}shot-v1", ds).versioned_name == f"5way-{shots}shot"
+    assert first.deviations() == newest.deviations() == []
+    assert episode_list(ds, first).digest != episode_list(ds, newest).digest
+    with pytest.raises(UsageError, match="in version 3: this release knows 1, 2; upgrade"):
+        bind(f"{name}-v3", ds)
+    for wrong in (f"{name}-v0", f"{name}-v", f"{name}-v1-v2", f"{name}v1"):
+        with pytest.raises(UsageError, match=r"no protocol|in version"):
+            bind(wrong, ds)
+
+
+def test_version_1_is_no_protocol_of_the_further_deals(digits_root: Path) -> None:
+    ds = me.DoubleNMNIST(digits_root, split="test", classes=DEALS[4])
+    assert bind("sample-5way-1shot", ds).deviations() == []
+    assert bind("5way-1shot", ds).deviations() == []
+    assert bind("sample-5way-1shot-v1", ds).deviations() == [
+        "classes=novel-components-5 instead of published or novel-components"
+    ]
+
+
+def test_in_version_2_no_query_has_a_recording_of_the_support(digits_root: Path) -> None:
+    for classes in ("published", DEALS[0], DEALS[9]):
+        for pairing, first in (("all", 0), ("published", 1)):
+            ds = me.DoubleNMNIST(digits_root, split="test", pairing=pairing, classes=classes)
+            shared = {}
+            for version in (1, 2):
+                drawn = episode_list(ds, bind(f"sample-5way-5shot-v{version}", ds, episodes=60))
+                shared[version] = sum(
+                    len({*q[:, first:].ravel()} & {*s.ravel()})
+                    for q, s in zip(drawn.queries, drawn.support, strict=True)
+                )
+            assert shared[1] > 0 == shared[2], (classes, pairing)
 
 
 def test_the_command_writes_digests_that_evaluate_compares_with(
@@ -199,13 +282,16 @@ def test_the_command_writes_digests_that_evaluate_compares_with(
     protocol = bind("sample-5way-1shot", digits)
     assert published_digest(digits.fingerprint, protocol) is None
     out = tmp_path / "episode-digests.json"
-    done = python(
-        "-m", "metaevents.benchmark.episode_digests", digits_root / "double-nmnist.h5",
-        "--out", out,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    every = list(table.protocols(all_versions=True))
+    some = [p for p in every if (p.name, p.classes) == ("sample-5way-1shot", "published")]
+    assert len(some) == 8  # two versions and pairings of two datasets
+    with monkeypatch.context() as patched:  # all protocols would take long
+        patched.setattr(episode_digests, "protocols", lambda all_versions: some)
+        words = [str(digits_root / "double-nmnist.h5"), "--out", str(out)]
+        assert episode_digests.main(words) == 0
     (archive,) = json.loads(out.read_text("utf-8"))["archives"].values()
     assert archive["recordings"] == 440
+    assert len(archive["episodes"]) == 4
     (stated,) = [
         row["digest"] for row in archive["episodes"] if row["protocol"] == protocol.to_dict()
     ]

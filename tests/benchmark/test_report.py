@@ -185,7 +185,7 @@ def test_the_episodes_are_rows_of_a_frame(digits: me.DoubleNMNIST) -> None:
     assert frame.index.name == "episode"
     assert list(frame.index) == list(range(5))
     assert frame.accuracy.tolist() == report.per_episode
-    loader = me.EpisodeLoader(digits, 5, 1, 10, episodes=5, seed=0)
+    loader = me.EpisodeLoader(digits, 5, 1, 10, episodes=5, seed=0, division="episode")
     assert frame.classes.tolist() == [episode.classes for episode in loader]
     assert frame.adapt_ms.median() == pytest.approx(report.time["adapt_ms"])
     assert frame.classify_ms.median() == pytest.approx(report.time["classify_ms"])

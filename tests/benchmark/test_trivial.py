@@ -12,7 +12,9 @@ import torch
 from support.command_line import run
 
 import metaevents as me
+from metaevents.augmentation import shift_cells
 from metaevents.benchmark import trivial
+from metaevents.benchmark.alignment import Versions, blur
 from metaevents.benchmark.report import Report
 from metaevents.errors import UsageError
 
@@ -114,13 +116,87 @@ def test_logistic_regression_has_one_column_per_class_for_two_ways(digits: me.Do
     ).shape == (6, 2)
 
 
-@pytest.mark.parametrize("name", ["nearest-neighbour", "prototypes", "logistic-regression"])
+@pytest.mark.parametrize(
+    "name", ["nearest-neighbour", "prototypes", "logistic-regression", "aligned-matching"]
+)
 def test_baselines_on_sums_beat_chance_inductively(digits: me.DoubleNMNIST, name: str) -> None:
     report = evaluate(trivial.TRIVIAL_BASELINES[name](digits), digits)
     assert report.accuracy > 0.4
     assert not report.transductive
     assert report.deterministic
     assert report.parameters == 0
+
+
+# --- aligned matching ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shots", [1, 5])
+def test_aligned_matching_takes_the_class_of_the_nearest_version(
+    digits: me.DoubleNMNIST, shots: int
+) -> None:
+    ep = me.EpisodeLoader(digits, 5, shots, 2, episodes=1, representation="sum")[0]
+    scores = trivial.AlignedMatching(2).adapt(ep.support_x, ep.support_y, 5)(ep.query_x)
+
+    def blurred_sides(x: torch.Tensor) -> list[torch.Tensor]:
+        return [blur(side.double()[None], 0.7) for side in x.chunk(2, dim=-1)]
+
+    def distance(query: torch.Tensor, support: torch.Tensor) -> float:
+        return sum(
+            min(
+                1 - float(torch.cosine_similarity(one.flatten(), version.flatten(), dim=0))
+                for version in Versions().of(other)
+            )
+            for one, other in zip(blurred_sides(query), blurred_sides(support), strict=True)
+        )
+
+    for query, row in zip(ep.query_x[:3], scores, strict=False):
+        distances = torch.tensor([distance(query, support) for support in ep.support_x])
+        nearest = [float(distances[ep.support_y == k].min()) for k in range(5)]
+        assert row.tolist() == pytest.approx([-each for each in nearest])
+
+
+def test_aligned_matching_forgives_a_shift_that_another_side_does_not_share() -> None:
+    generator = torch.Generator().manual_seed(0)
+    support = torch.zeros(3, 2, 16, 32)
+    support[:, :, 4:12, 4:12] = torch.rand(3, 2, 8, 8, generator=generator)
+    support[:, :, 4:12, 20:28] = torch.rand(3, 2, 8, 8, generator=generator)
+    left, right = support.chunk(2, dim=-1)
+    query = torch.cat([shift_cells(left, 1, -1), shift_cells(right, -1, 0)], dim=-1)
+    learner = trivial.AlignedMatching(2)
+    scores = learner.adapt(support, torch.arange(3), 3)(query)
+    assert scores.argmax(dim=1).tolist() == [0, 1, 2]
+    # Both sides are laid on another, up to what the blur spreads beyond the edge.
+    assert scores.diagonal().abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(("sides", "shape"), [(1, (1, 1, 24)), (3, (2, 8, 24)), (2, (1, 1, 24))])
+def test_aligned_matching_takes_any_arity_and_one_dimensional_sensors(
+    sides: int, shape: tuple[int, ...]
+) -> None:
+    support = torch.rand(4, *shape, generator=torch.Generator().manual_seed(0))
+    support[3] = 0  # a sample without events
+    scores = trivial.AlignedMatching(sides).adapt(support, torch.arange(4), 4)(support)
+    assert scores.shape == (4, 4)
+    assert bool(scores.isfinite().all())
+    assert scores[:3].argmax(dim=1).tolist() == [0, 1, 2]
+
+
+def test_costs_of_aligned_matching_are_products_with_all_versions(digits: me.DoubleNMNIST) -> None:
+    ep = me.EpisodeLoader(digits, 5, 2, 10, episodes=1, representation="sum")[0]
+    costs = trivial.AlignedMatching(2).costs(ep.support_x, ep.support_y, ep.query_x, 5)
+    versions = 3 * 3 * 9
+    assert costs["dense_operations"] == versions * ep.support_x.numel()
+    assert 0 < costs["effective_macs"] < costs["dense_operations"]
+    assert costs["footprint_bytes"] == versions * ep.support_x.numel() * 8
+
+
+def test_on_real_recordings_aligned_matching_is_ahead_on_novel_components(
+    sample_root: Path,
+) -> None:
+    ds = me.DoubleNMNIST(sample_root, split="test", classes="novel-components")
+    names = "nearest-neighbour", "aligned-matching"
+    plain, aligned = (evaluate(trivial.TRIVIAL_BASELINES[name](ds), ds) for name in names)
+    assert aligned.accuracy > plain.accuracy + 0.05
 
 
 # --- the component recognizer -------------------------------------------------------------------

@@ -71,7 +71,7 @@ def evaluated(nmnist_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     report = me.evaluate(
         _Nearest(),
         me.DoubleNMNIST(nmnist_root, "test"),
-        protocol="sample-5way-1shot",
+        protocol="sample-5way-1shot-v1",
         progress=False,
     )
     report.save_predictions(folder / "nearest.npz")

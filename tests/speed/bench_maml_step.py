@@ -272,10 +272,43 @@ class Kernels:
         return launch
 
 
+class PoolingKernels:
+    """The kernels that pool and threshold: shapes alone, each counted as one GPU kernel."""
+
+    def __init__(self, kernels: Kernels) -> None:
+        self._kernels = kernels
+
+    def fire(self, v, trace, *_):
+        self._kernels.count += 1
+        with _disable_current_modes():
+            return self._pooled(v), torch.empty_like(trace)
+
+    def pool_spike(self, u, *_):
+        self._kernels.count += 1
+        with _disable_current_modes():
+            return self._pooled(u)
+
+    def pool_spike_adjoint(self, grad_s, u, *_):
+        self._kernels.count += 1
+        with _disable_current_modes():
+            return torch.empty_like(u)
+
+    def pool_spike_second(self, grad_grad_u, grad_s, u, *_):
+        self._kernels.count += 1
+        with _disable_current_modes():
+            return torch.empty_like(grad_s), torch.empty_like(u)
+
+    @staticmethod
+    def _pooled(u):
+        *lead, height, width, channels = u.shape
+        return u.new_empty((*lead, height // 2, width // 2, channels))
+
+
 def launches(pooling: str, dense: bool) -> dict[str, int]:
     """Count the operations of a step of each implementation."""
     kernels, counts = Kernels(), {}
     autograd.recurrence_for = lambda *_: kernels
+    autograd.pooling_kernels = lambda *_: PoolingKernels(kernels)
     torch.is_autocast_enabled = lambda *_: False  # it raises for the meta device
     for name, step in zip(("baselines", "peer"), prepare(pooling, dense, "meta"), strict=True):
         kernels.count = 0

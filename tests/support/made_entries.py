@@ -31,11 +31,16 @@ def find_protocol(
     dataset: str = "double-nmnist",
     pairing: str = "all",
     classes: str = "published",
+    version: int | None = None,
 ) -> Protocol:
-    """Return the registered protocol with these settings."""
+    """Return the registered protocol with these settings, of the newest version by default."""
     wanted = (name, dataset, pairing, classes)
-    (protocol,) = (p for p in protocols() if (p.name, p.dataset, p.pairing, p.classes) == wanted)
-    return protocol
+    found = [
+        p
+        for p in protocols(all_versions=True)
+        if (p.name, p.dataset, p.pairing, p.classes) == wanted and version in (None, p.version)
+    ]
+    return max(found, key=lambda protocol: protocol.version)
 
 
 MADE_IDS = [f"made/{number:05d}" for number in range(4000)]
@@ -77,7 +82,7 @@ def write_entry(
     hardness = np.random.default_rng(0).normal(0, 0.04, run.episodes)
     rng = np.random.default_rng([seed, *stem.encode()])
     right = rng.random((run.episodes, run.n_queries)) < np.clip(accuracy + hardness, 0, 1)[:, None]
-    splits = get_spec(run.dataset).rules(simulated=False).splits
+    splits = get_spec(run.dataset).rules(simulated=False).class_splits
     names = sorted(class_name(components) for components in splits[run.classes][run.split])
     episodes = made_episodes(run, tuple(names), identity)
     labels = np.where(right, episodes.labels, (episodes.labels + 1) % run.ways).astype(np.int16)

@@ -30,7 +30,9 @@ def archive(simulated_root: Path) -> Path:
 def runs(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of small trained runs, one with learned rates."""
     root = tmp_path_factory.mktemp("runs")
-    for model in ("snn-maml", "cnn-maml", "snn-fomaml", "snn-transfer"):
+    for model in (
+        "snn-maml", "cnn-maml", "snn-fomaml", "snn-transfer", "cnn-reptile", "cnn-transfer",
+    ):  # fmt: skip
         config = small(model, learn_inner_lrs=model == "snn-maml")
         train(config, archive, root / model, progress=False, device="cpu")
     return root

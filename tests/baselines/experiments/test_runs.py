@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean, stdev
 
+import pytest
 from support.experiment_runs import OPTIONS, SMALL, document, results, small
+from support.untrained import untrained_weights
 
-import baselines
 from baselines.experiments import EXPERIMENTS, Study, reproduce
+from baselines.models import build_maml, build_network
 from baselines.training import train
+from baselines.weights_file import Weights
+from metaevents.errors import UsageError
 
 
 def test_a_missing_run_is_trained_after_its_pre_training(nmnist_root: Path, tmp_path: Path) -> None:
@@ -84,16 +90,56 @@ def test_a_study_with_pairing_published_takes_a_run_with_pairing_all_if_there_is
     assert not own.notes
 
 
-def test_the_run_of_the_best_validation_is_taken(archive: Path, tmp_path: Path) -> None:
+def test_the_best_recipe_is_taken_and_of_its_trainings_the_first_seed(
+    archive: Path, tmp_path: Path
+) -> None:
+    accuracies = {("narrow", 0): 0.3, ("narrow", 1): 0.9, ("narrow", 2): 0.4, ("wide", 0): 0.5}
+    for (name, seed), accuracy in accuracies.items():
+        channels = (4, 4, 8) if name == "narrow" else (8, 4, 8)
+        weights = untrained_weights(archive, measured={"val_accuracy": accuracy})
+        config = replace(weights.config, channels=channels, seed=seed, test_steps=seed)
+        net = build_network(config, weights.record.frame_shape)
+        tensors = build_maml(config, net).state_dict()
+        Weights(tensors, config, weights.record).save(tmp_path / f"{name}{seed}.safetensors")
+    study = Study(EXPERIMENTS["fig3"], archive, tmp_path, runs=[tmp_path], device="cpu")
+    first = study.runs.get("cnn-maml")
+    assert (first.config.channels, first.config.seed) == ((4, 4, 8), 0)
+    trainings = study.runs.trainings(first)
+    assert [run.config.seed for run in trainings] == [0, 1, 2]
+    assert {run.config.channels for run in trainings} == {(4, 4, 8)}
+    assert len({run.digest for run in trainings}) == 3
+    assert [run.summary()["test_steps"] for run in trainings] == [1, 1, 2]
+
+
+def test_other_trainings_stand_beside_the_first(archive: Path, tmp_path: Path) -> None:
     for seed in range(3):
-        train(
-            small("cnn-maml", seed=seed),
-            archive,
-            tmp_path / str(seed),
-            progress=False,
-            device="cpu",
+        train(small("cnn-maml", seed=seed), archive, tmp_path / str(seed), progress=False,
+              device="cpu")  # fmt: skip
+    options = {**OPTIONS, "episodes": 4}
+    reproduce("table2", archive, tmp_path / "out", runs=[tmp_path], models=["cnn-maml"],
+              trials=2, **options)  # fmt: skip
+    found = document(tmp_path / "out", "table2")
+    assert {row["model"] for row in found["rows"]} == {"cnn-maml"}
+    assert sorted(run["seed"] for run in found["runs"]) == [0, 1, 2]
+    alone = tmp_path / "alone"
+    accuracies = []
+    for seed in range(3):
+        runs = [tmp_path / str(seed)]
+        reproduce("table2", archive, alone / str(seed), runs=runs, models=["cnn-maml"], trials=2,
+                  **options)  # fmt: skip
+        accuracies.append(
+            [row["accuracy"] for row in document(alone / str(seed), "table2")["rows"]]
         )
-    measured = [baselines.load(tmp_path / str(seed)).record.measured for seed in range(3)]
-    best = max(values["val_accuracy"] for values in measured if values)
-    found = Study(EXPERIMENTS["fig3"], archive, tmp_path, runs=[tmp_path]).runs.get("cnn-maml")
-    assert (found.learner.record.measured or {})["val_accuracy"] == best
+    for row, *values in zip(found["rows"], *accuracies, strict=True):
+        assert row["accuracy"] == values[0]
+        assert (row["trials"], row["trainings"]) == (2, 3)
+        assert row["trainings_mean"] == pytest.approx(fmean(values), rel=1e-3)
+        assert row["trainings_deviation"] == pytest.approx(stdev(values), rel=1e-3, abs=1e-12)
+
+
+def test_models_that_an_experiment_does_not_measure_are_refused(
+    archive: Path, runs: Path, tmp_path: Path
+) -> None:
+    study = Study(EXPERIMENTS["fig3"], archive, tmp_path, runs=[runs], models=["snn-transfer"])
+    with pytest.raises(UsageError, match="fig3 measures snn-maml, snn-fomaml, cnn-maml"):
+        EXPERIMENTS["fig3"].rows(study)

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# All checks that need a GPU, in under four minutes. Installs nothing.
+#
+#     tests/gpu/run.sh gpu.json [double-nmnist.h5]
+#
+# Runs the GPU tests, the benchmarks of loading and training, and a training of 200 steps. The
+# figures go to the first file; cards/performance.md is made from it. Without an archive, simulated
+# recordings are used.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+out="${1:?give the file for the figures, such as gpu.json}"
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
+python3 -m pytest -q -p no:cacheprovider tests/baselines/test_gpu.py \
+    tests/baselines/snn/test_recurrence.py tests/baselines/snn/test_pooling.py \
+    tests/test_device_frames.py
+python3 tests/gpu/bench.py --out "$out" ${2:+--archive "$2"}
