@@ -159,7 +159,8 @@ def test_an_initialized_process_group_is_used_and_stays(
         "reports = [me.evaluate(my_method.ready, ds, 'sample-5way-1shot', episodes=n)"
         " for n in (5, 1)]\n"
         "assert dist.is_initialized()\n"
-        "print(json.dumps([report.per_episode for report in reports]))\n"
+        # One write, so that the lines of both processes do not mix.
+        "sys.stdout.write(json.dumps([report.per_episode for report in reports]) + '\\n')\n"
         "dist.destroy_process_group()\n",
         "utf-8",
     )
