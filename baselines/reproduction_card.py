@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import sqrt
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,7 +19,14 @@ import numpy as np
 from baselines.config import RECIPES, RunConfig
 from baselines.experiments.claims import Judged, judged, percent, points
 from baselines.experiments.names import EXPERIMENT_MODULES
-from baselines.experiments.verdicts import MARGIN, NOT_RESOLVED, NOT_TESTED, verdict
+from baselines.experiments.verdicts import (
+    MARGIN,
+    NOT_RESOLVED,
+    NOT_TESTED,
+    TRAININGS,
+    over_trainings,
+    verdict,
+)
 from baselines.inner_steps import is_inside
 from baselines.weights_file import Weights
 from metaevents.benchmark.entries import Entry
@@ -39,9 +45,6 @@ VERDICTS_MARK = "<!-- verdicts: written by `python -m baselines cards`; do not e
 
 VALUES_MARK = "<!-- values: written by `python -m baselines cards`; do not edit -->"
 """The line before the table of published values."""
-
-TRAININGS = 3
-"""Trainings of each method that a comparison of methods needs."""
 
 _MODELS: Mapping[str, tuple[float, float]] = MappingProxyType(
     {"SNN-MAML": (0.9823, 0.0112), "CNN-MAML": (0.9835, 0.0126), "SNN-FOMAML": (0.9263, 0.0074)}
@@ -158,28 +161,42 @@ class Facts:
 
 @dataclass(frozen=True)
 class _Line:
-    """A line of the table of verdicts.
+    """A line of a table of verdicts.
 
     Attributes:
         judged: The claim and its verdict.
         tests: Class split and pairing of each test.
-        differs: What differs from the paper: recipe, data, training.
+        differs: What differs from the paper: recipe, training, data.
     """
 
     judged: Judged
     tests: tuple[tuple[str, str], ...]
-    differs: str = ""
+    differs: tuple[str, ...] = ()
 
-    def cells(self) -> list[str]:
-        """Return the cells of the line."""
-        differs = "; ".join(text for text in (self.judged.differs, self.differs) if text)
+    def cells(self, stated: Sequence[str] = ()) -> list[str]:
+        """Return the cells of the line.
+
+        Args:
+            stated: What differs according to the text above the table.
+        """
+        own = ", ".join(text for text in self.differs if text not in stated)
         return [
             self.judged.claim,
-            "; ".join(_test(*each) for each in self.tests),
+            self.where,
             f"**{self.judged.verdict}**",
             escape_markdown(self.judged.measured),
-            escape_markdown(differs),
+            escape_markdown("; ".join(text for text in (self.judged.differs, own) if text)),
         ]
+
+    @property
+    def where(self) -> str:
+        """Words for the class splits and pairings of the tests."""
+        return "; ".join(_test(*each) for each in self.tests)
+
+    @property
+    def is_plain_gap(self) -> bool:
+        """Whether nothing is known that a table could show."""
+        return self.judged.verdict == NOT_TESTED and not self.judged.measured
 
 
 def _test(classes: str, pairing: str) -> str:
@@ -187,11 +204,57 @@ def _test(classes: str, pairing: str) -> str:
     return f"`{pairing}`" + (", novel components" if classes == "novel-components" else "")
 
 
+_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "The inner loop: figures 3, 4 and 5, table 3": ("fig3", "fig4", "table3", "fig5"),
+        "Transfer learning: figure 6": ("fig6",),
+        "Low precision": ("quantization",),
+        "Approximate learning rules": ("plasticity", "direct-feedback"),
+        "REPTILE": ("reptile",),
+        "Online adaptation and relearning": ("online", "relearning"),
+    }
+)
+"""Heading -> the experiments that are judged below it. Table 2 is judged from entries, which have
+more episodes."""
+
+
 def _verdicts(facts: Facts) -> str:
-    """Return the table of verdicts."""
-    lines = [*_reaching(facts), *_as_well(facts), *_second_order(facts), *_experiments(facts)]
-    header = ["Claim", "Pairing", "Verdict", "Measured", "What differs from the paper"]
-    return table(header, [line.cells() for line in lines], "lllll")
+    """Return the tables of verdicts, one per topic."""
+    parts = [_group("Accuracy: table 2", _reaching(facts), share=False)]
+    parts.append(_group("Spiking and not, second order and first", _comparisons(facts)))
+    parts += [_group(title, _experiments(facts, names)) for title, names in _GROUPS.items()]
+    return "\n\n".join(parts)
+
+
+def _group(title: str, lines: Sequence[_Line], share: bool = True) -> str:
+    """Return a heading and a table of verdicts.
+
+    Args:
+        title: The heading.
+        lines: The lines. Those of which nothing is known become one sentence.
+        share: Whether what differs in all lines is said once, above the table.
+    """
+    shown = [line for line in lines if not line.is_plain_gap]
+    with_differences = [line.differs for line in shown if line.differs]
+    stated = [
+        text
+        for text in (with_differences[0] if share and len(with_differences) > 1 else ())
+        if all(text in each for each in with_differences)
+    ]
+    parts = [f"### {title}"]
+    if stated:
+        parts.append(f"In all lines, this differs from the paper: {', '.join(stated)}.")
+    if shown:
+        header = ["Claim", "Pairing", "Verdict", "Measured", "What differs from the paper"]
+        parts.append(table(header, [line.cells(stated) for line in shown], "lllll"))
+    gaps: dict[str, list[str]] = {}
+    for line in lines:
+        if line.is_plain_gap:
+            gaps.setdefault(line.judged.claim, []).append(line.where)
+    if gaps:
+        items = [f"- {claim}: {'; '.join(where)}" for claim, where in gaps.items()]
+        parts.append("\n".join([f"**{NOT_TESTED.capitalize()}**:\n", *items]))
+    return "\n\n".join(parts)
 
 
 def _reaching(facts: Facts) -> list[_Line]:
@@ -218,10 +281,15 @@ def _reaching(facts: Facts) -> list[_Line]:
                 _Line(
                     Judged(claim, outcome, measured),
                     (("published", pairing),),
-                    ", ".join(differences(entry)),
+                    tuple(differences(entry)),
                 )
             )
     return lines
+
+
+def _comparisons(facts: Facts) -> list[_Line]:
+    """Return the lines on two methods."""
+    return [*_as_well(facts), *_second_order(facts)]
 
 
 def _as_well(facts: Facts) -> list[_Line]:
@@ -296,15 +364,13 @@ def _comparison(
     return _Line(Judged(claim, outcome, "; ".join(measured)), ((classes, pairing),), _of_both(a, b))
 
 
-def _of_both(a: Entry, b: Entry) -> str:
+def _of_both(a: Entry, b: Entry) -> tuple[str, ...]:
     """Return what differs from the paper in two entries: in both, then in each."""
     of_a, of_b = differences(a), differences(b)
-    parts = {
-        "both": [text for text in of_a if text in of_b],
-        a.name: [text for text in of_a if text not in of_b],
-        b.name: [text for text in of_b if text not in of_a],
-    }
-    return "; ".join(f"{name}: {', '.join(texts)}" for name, texts in parts.items() if texts)
+    both = [text for text in of_a if text in of_b]
+    own = {a.name: of_a, b.name: of_b}
+    rest = {name: [text for text in texts if text not in both] for name, texts in own.items()}
+    return *both, *(f"{name}: {' and '.join(texts)}" for name, texts in rest.items() if texts)
 
 
 def _is_tuned(facts: Facts, entry: Entry) -> bool:
@@ -341,8 +407,6 @@ def entry_difference(a: Entry, b: Entry) -> float | None:
 def trainings_difference(a: Entry, b: Entry) -> tuple[float, float] | None:
     """Return the difference of two methods' means over trainings and half of its 95 % interval.
 
-    The interval is Welch's: Student's for two means with their own deviations.
-
     Args:
         a: An entry.
         b: Another entry.
@@ -350,20 +414,8 @@ def trainings_difference(a: Entry, b: Entry) -> tuple[float, float] | None:
     Returns:
         None if one of them has fewer than `TRAININGS` trainings.
     """
-    from scipy.stats import t
-
-    if min(map(_trainings, (a, b))) < TRAININGS:
-        return None
-    seeds = [each.report["training_seeds"] for each in (a, b)]
-    parts = [each["deviation"] ** 2 / each["seeds"] for each in seeds]
-    difference = seeds[0]["mean"] - seeds[1]["mean"]
-    total = sum(parts)
-    if total == 0:
-        return difference, 0.0
-    freedom = total**2 / sum(
-        part**2 / (each["seeds"] - 1) for part, each in zip(parts, seeds, strict=True)
-    )
-    return difference, float(t.ppf(0.975, freedom)) * sqrt(total)
+    seeds = [entry.report["training_seeds"] or {"seeds": 1} for entry in (a, b)]
+    return over_trainings(seeds, [1, -1])
 
 
 def _trainings(entry: Entry) -> int:
@@ -383,25 +435,27 @@ def _over_trainings(entry: Entry) -> str:
     )
 
 
-def _experiments(facts: Facts) -> list[_Line]:
-    """Return the lines on the results of experiments."""
+def _experiments(facts: Facts, names: Sequence[str]) -> list[_Line]:
+    """Return the lines on the results of experiments.
+
+    Args:
+        facts: What the card is made from.
+        names: Names of the experiments.
+    """
     lines = []
-    for name in EXPERIMENT_MODULES:
-        if name == "table2":  # judged from entries, which have more episodes
-            continue
+    for name in names:
         missing = []
         for classes, pairing in _SETTINGS:
             document = facts.documents.get((classes, pairing, name))
             if document is None:
                 missing.append((classes, pairing))
                 continue
-            differs = _document_differences(document)
-            lines += [
-                _Line(each, ((classes, pairing),), differs)
-                for each in judged(name, document["rows"])
-            ]
+            for each in judged(name, document["rows"]):
+                tested = each.verdict != NOT_TESTED
+                differs = _document_differences(document, each.network) if tested else ()
+                lines.append(_Line(each, ((classes, pairing),), differs))
         if missing:
-            lines.append(_Line(Judged(f"The claims of `{name}`", NOT_TESTED), tuple(missing)))
+            lines.append(_Line(Judged(f"all claims of `{name}`", NOT_TESTED), tuple(missing)))
     return lines
 
 
@@ -457,13 +511,19 @@ def differences(entry: Entry) -> list[str]:
     return [*found, f"trained on {recordings}{sample}"]
 
 
-def _document_differences(document: Mapping[str, Any]) -> str:
-    """Return what differs from the paper in a result of an experiment."""
-    runs = document["runs"]
+def _document_differences(document: Mapping[str, Any], network: str = "") -> tuple[str, ...]:
+    """Return what differs from the paper in a result of an experiment.
+
+    Args:
+        document: The result.
+        network: "cnn" or "snn" for the runs of that network; "" prefers 5-way SNN-MAML.
+    """
+    runs = [each for each in document["runs"] if each["model"].startswith(network)]
     if not runs:
-        return ""
-    spiking = [each for each in runs if (each["model"], each["ways"]) == ("snn-maml", 5)]
-    run = [*spiking, *runs][0]
+        return ()
+    preferred = [each for each in runs if (each["model"], each["ways"]) == ("snn-maml", 5)]
+    preferred += [each for each in runs if each["model"].endswith("-maml")]
+    run = [*preferred, *runs][0]
     recipe = RECIPES[run["model"]].get(run["recipe"])
     found: list[str] = []
     if recipe is not None:
@@ -472,7 +532,7 @@ def _document_differences(document: Mapping[str, Any]) -> str:
             changes["test_steps"] = run["test_steps"]
         found = recipe_differences(replace(recipe, **changes))
     data = "a sample" if document["data"] == "sample" else str(document["data"])
-    return ", ".join([*found, data, f"{document['episodes']} episodes"])
+    return (*found, data, f"{document['episodes']} episodes")
 
 
 # --- values --------------------------------------------------------------------------------------

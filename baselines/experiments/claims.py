@@ -20,6 +20,7 @@ from baselines.experiments.verdicts import (
     MARGIN,
     NOT_RESOLVED,
     NOT_TESTED,
+    TRAININGS,
     verdict,
 )
 
@@ -41,12 +42,14 @@ class Judged:
         verdict: One of `VERDICTS`.
         measured: The numbers that the verdict follows from.
         differs: What differs from the paper here, beside recipe and data.
+        network: "cnn" or "snn" if the claim is about one of several networks of a result.
     """
 
     claim: str
     verdict: str
     measured: str = ""
     differs: str = ""
+    network: str = ""
 
 
 def percent(accuracy: float, half_width: float | None = None) -> str:
@@ -77,13 +80,19 @@ def judged(experiment: str, rows: Sequence[Row]) -> list[Judged]:
 
 def _of_row(row: Row) -> Judged:
     """Return the claim of a row that an experiment has judged itself."""
-    names = {"panel", "claim", "difference", "difference_ci95", "bound", "verdict"}
-    about = ", ".join(str(value) for name, value in row.items() if name not in names and value)
-    measured = ""
+    about = str(row.get("network") or row.get("model") or "")
+    measured = []
     if row.get("difference") is not None:
-        measured = points(row["difference"], row.get("difference_ci95"))
-    claim = f"{row['claim']} ({about})" if about else str(row["claim"])
-    return Judged(claim, str(row["verdict"]), measured)
+        measured.append(points(row["difference"], row.get("difference_ci95")))
+    if row.get("over_trainings") is not None:
+        measured.append(
+            f"over trainings {points(row['over_trainings'], row['over_trainings_ci95'])}"
+        )
+    elif row.get("trainings") is not None:
+        count = f"{row['trainings']} training{'s' * (row['trainings'] > 1)}"
+        measured.append(f"{count} of each, {TRAININGS} are needed")
+    claim = f"{about.upper()}: {row['claim']}" if about else str(row["claim"])
+    return Judged(claim, str(row["verdict"]), "; ".join(measured), network=about.partition("-")[0])
 
 
 def _one_step(rows: Sequence[Row]) -> list[Judged]:

@@ -132,7 +132,7 @@ def _verdicts(network: str, measured: _Measured) -> list[Row]:
             rows.append(not_tested(text, network=network))
             continue
         four = [found[each][phase] for each in (_META, weights) for phase in (_OTHER, _FIRST)]
-        rows.append(claim(text, four, [1, -1, -1, 1], network=network))
+        rows.append(claim(text, four, [1, -1, -1, 1], trained_apart=True, network=network))
     return rows
 
 

@@ -3,11 +3,14 @@
 A claim is that a difference is above a bound. It holds if the whole 95 % interval over fresh
 recordings and episodes is above the bound, and does not hold if the whole interval is below it.
 Otherwise it is not resolved. What was not measured is not tested.
+
+A claim about methods that were trained apart needs several trainings of each. It is resolved only
+if the interval over trainings gives the same verdict. Without them it is not resolved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import sqrt
 from typing import Any
 
@@ -15,6 +18,7 @@ import numpy as np
 
 from baselines.experiments.accuracy import EpisodeAccuracies
 from baselines.experiments.rows import Row
+from metaevents.benchmark.statistics import repeated
 
 HOLDS = "holds"
 DOES_NOT_HOLD = "does not hold"
@@ -26,6 +30,9 @@ CLAIMS = "claims"
 
 MARGIN = 0.01
 """Accuracy that a method may lose and still count as equally good; set before any measurement."""
+
+TRAININGS = 3
+"""Trainings of each method that a comparison of methods needs."""
 
 
 def verdict(difference: float, half_width: float | None, bound: float = 0.0) -> str:
@@ -77,11 +84,45 @@ def contrast(
     return total, min(widest, quantile * sqrt(value))
 
 
+def over_trainings(
+    trainings: Sequence[Mapping[str, Any]], weights: Sequence[float]
+) -> tuple[float, float] | None:
+    """Return a weighted sum of methods' means over trainings, and half of its 95 % interval.
+
+    The interval is Welch's: Student's, for means with deviations of their own.
+
+    Args:
+        trainings: For each method, `mean`, `deviation` and `seeds` (the number) of its trainings.
+        weights: A weight for each.
+
+    Returns:
+        None if a method has fewer than `TRAININGS` trainings.
+    """
+    from scipy.stats import t
+
+    if any(each["seeds"] < TRAININGS for each in trainings):
+        return None
+    total = sum(w * each["mean"] for w, each in zip(weights, trainings, strict=True))
+    parts = [
+        (w * each["deviation"]) ** 2 / each["seeds"]
+        for w, each in zip(weights, trainings, strict=True)
+    ]
+    variance = sum(parts)
+    if variance == 0:
+        return total, 0.0
+    freedom = variance**2 / sum(
+        part**2 / (each["seeds"] - 1) for part, each in zip(parts, trainings, strict=True)
+    )
+    return total, float(t.ppf(0.975, freedom)) * sqrt(variance)
+
+
 def claim(
     text: str,
     accuracies: Sequence[EpisodeAccuracies],
     weights: Sequence[float],
     bound: float = 0.0,
+    *,
+    trained_apart: bool = False,
     **columns: Any,
 ) -> Row:
     """Return the row of a claim: that a weighted sum of accuracies is above a bound.
@@ -91,18 +132,29 @@ def claim(
         accuracies: The accuracies on the same episodes.
         weights: A weight for each; a difference has 1 and -1.
         bound: The bound.
+        trained_apart: Whether the claim compares methods that were trained apart. If so it needs
+            several trainings of each, and the row has their number.
         columns: Columns that say of what the claim is, such as the network.
     """
     difference, half_width = contrast(accuracies, weights)
-    return {
+    outcome = verdict(difference, half_width, bound)
+    row: Row = {
         "panel": CLAIMS,
         **columns,
         "claim": text,
         "difference": difference,
         "difference_ci95": half_width,
         "bound": bound,
-        "verdict": verdict(difference, half_width, bound),
     }
+    if trained_apart:
+        row["trainings"] = min(len(each.trainings) or 1 for each in accuracies)
+        several = [repeated(each.trainings) for each in accuracies if len(each.trainings) > 1]
+        between = over_trainings(several, weights) if len(several) == len(accuracies) else None
+        if between is not None:
+            row["over_trainings"], row["over_trainings_ci95"] = between
+        if between is None or verdict(*between, bound) != outcome:
+            outcome = NOT_RESOLVED
+    return {**row, "verdict": outcome}
 
 
 def not_tested(text: str, **columns: Any) -> Row:

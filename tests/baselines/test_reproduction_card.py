@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -53,24 +54,70 @@ def lines(card: str) -> list[list[str]]:
 
 def test_without_data_everything_is_not_tested(tmp_path: Path) -> None:
     card = reproduction_card(TEXT, tmp_path / "c.md", [], tmp_path, [])
-    assert {verdict for _, _, verdict, *_ in lines(card)} == {"**not tested**"}
+    assert not lines(card)
     assert card.startswith("a\n")
+    for text in groups(card).values():
+        assert text.strip().startswith("**Not tested**")
     with pytest.raises(UsageError, match=r"c\.md has no lines '<!-- verdicts"):
         reproduction_card("text", tmp_path / "c.md", [], tmp_path, [])
 
 
-def test_every_line_has_one_verdict_and_says_what_differs(entries: list[Entry]) -> None:
+def groups(card: str) -> dict[str, str]:
+    """The parts below the headings of the verdicts."""
+    generated = card[card.index(VERDICTS_MARK) : card.index(PART_END)]
+    parts = generated.split("\n### ")[1:]
+    return {part.partition("\n")[0]: part.partition("\n")[2] for part in parts}
+
+
+def test_every_line_has_one_verdict_and_says_what_differs() -> None:
     card = (CARDS / "reproduction.md").read_text("utf-8")
-    table = lines(card)
-    assert len(table) > 20
-    for claim, _, verdict, measured, differs in table:
-        assert verdict.strip("*") in VERDICTS
-        if verdict != "**not tested**":
-            assert measured
-            assert "trained with pairing" in differs
-            if "this package's recipe" in claim:
-                for words in ("pre-training", "learned inner rates", "steps at test", "4 ms"):
-                    assert words in differs
+    assert len(lines(card)) > 20
+    for text in groups(card).values():
+        above = text.partition("\n| Claim")[0]
+        for claim, _, verdict, measured, differs in lines(text):
+            assert verdict.strip("*") in VERDICTS
+            if verdict != "**not tested**":
+                assert measured
+                assert "trained with pairing" in above + differs
+                if "this package's recipe" in claim:
+                    for words in ("pre-training", "learned inner rates", "steps at test", "4 ms"):
+                        assert words in differs
+
+
+def test_what_differs_is_that_of_the_network_of_the_claim(tmp_path: Path) -> None:
+    runs = [
+        {"model": model, "recipe": "best", "ways": 5, "steps": 2000, "pairing": "all"}
+        for model in ("cnn-reptile", "cnn-maml", "snn-maml")
+    ]
+    rows = [
+        {"panel": "claims", "network": network, "claim": f"claim of {network}", "verdict": verdict}
+        | ({"difference": 0.1, "difference_ci95": 0.2} if network else {})
+        for network, verdict in (("cnn", "holds"), ("snn", "holds"))
+    ]
+    rows.append({"panel": "claims", "network": "snn", "claim": "gap", "verdict": "not tested"})
+    document = {"runs": runs, "rows": rows, "data": "sample", "episodes": 7}
+    path = tmp_path / "double-nmnist" / "published" / "all" / "reptile.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(document), "utf-8")
+    text = groups(reproduction_card(TEXT, tmp_path / "c.md", [], tmp_path, []))["REPTILE"]
+    (cnn, snn) = lines(text)
+    assert "group normalization" in cnn[4]
+    assert "4 ms" not in cnn[4]
+    assert "4 ms" in snn[4]
+    assert "group normalization" not in snn[4]
+    above = text.partition("\n| Claim")[0]
+    assert "In all lines" in above
+    assert "7 episodes" in above
+    assert "- SNN: gap: `all`" in text
+
+
+def test_what_differs_in_both_methods_is_said_once(entries: list[Entry], tmp_path: Path) -> None:
+    pair = Facts(tuple(entries), {}, ()).pair("SNN-MAML", "CNN-MAML", 1, "published", "all")
+    assert pair is not None
+    card = reproduction_card(TEXT, tmp_path / "c.md", pair, tmp_path, [])
+    differs = next(line[4] for line in lines(card) if "does as well" in line[0])
+    assert differs.count("learned inner rates") == 1
+    assert re.search("CNN-MAML: group normalization and shift augmentation", differs)
 
 
 def test_a_comparison_of_one_training_each_is_not_resolved(

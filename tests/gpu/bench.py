@@ -234,7 +234,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="print the longest kernels")
     options = parser.parse_args()
     if not torch.cuda.is_available():
-        raise SystemExit("no GPU here; run this on a machine with one")
+        raise SystemExit("torch sees no GPU here; run this on a machine with one")
     import triton
 
     with tempfile.TemporaryDirectory() as folder:

@@ -70,7 +70,7 @@ def test_what_an_experiment_judged_itself_is_kept() -> None:
         "difference_ci95": 0.05, "bound": 0.0, "verdict": HOLDS,
     }  # fmt: skip
     (one,) = judged("relearning", [{"panel": "other"}, row])
-    assert (one.claim, one.verdict) == ("It learns (snn-maml)", HOLDS)
+    assert (one.claim, one.verdict) == ("SNN-MAML: It learns", HOLDS)
     assert one.measured == "+10.0 ± 5.0 points"
 
 

@@ -14,6 +14,6 @@ def test_each_network_is_compared_with_the_methods_that_are_given(outputs: Path)
     verdicts = {(row["network"], row["claim"]): row["verdict"] for row in rows if "verdict" in row}
     assert len(verdicts) == 4
     claim = "MAML with second-order gradients is more accurate than {}"
-    assert verdicts["cnn", claim.format("fomaml")] == "not tested"
-    assert verdicts["snn", claim.format("reptile")] == "not tested"
-    assert verdicts["cnn", claim.format("reptile")] != "not tested"
+    assert verdicts["cnn", claim.format("first-order MAML")] == "not tested"
+    assert verdicts["snn", claim.format("REPTILE")] == "not tested"
+    assert verdicts["cnn", claim.format("REPTILE")] != "not tested"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.stats import ttest_ind
 
 from baselines.experiments.accuracy import EpisodeAccuracies
 from baselines.experiments.verdicts import (
@@ -15,10 +18,11 @@ from baselines.experiments.verdicts import (
     claim,
     contrast,
     not_tested,
+    over_trainings,
     verdict,
 )
 from metaevents.benchmark.recording_variance import RecordingDesign
-from metaevents.benchmark.statistics import difference_half_width
+from metaevents.benchmark.statistics import difference_half_width, repeated
 
 EPISODES, QUERIES = 40, 6
 
@@ -93,3 +97,34 @@ def test_what_is_not_measured_is_not_tested() -> None:
     assert not_tested("better", network="snn") == {
         "panel": CLAIMS, "network": "snn", "claim": "better", "verdict": NOT_TESTED,
     }  # fmt: skip
+
+
+def trained(share: float, seed: int, *means: float) -> EpisodeAccuracies:
+    return replace(answers(share, seed), trainings=means)
+
+
+def test_methods_that_were_trained_apart_need_three_trainings_of_each() -> None:
+    a, b = answers(0.95, 0), answers(0.5, 1)
+    assert claim("a is better", [a, b], [1, -1])["verdict"] == HOLDS
+    one = claim("a is better", [a, b], [1, -1], trained_apart=True)
+    assert (one["verdict"], one["trainings"]) == (NOT_RESOLVED, 1)
+    a, b = trained(0.95, 0, 0.94, 0.95), trained(0.5, 1, 0.5, 0.51, 0.52)
+    two = claim("a is better", [a, b], [1, -1], trained_apart=True)
+    assert (two["verdict"], two["trainings"]) == (NOT_RESOLVED, 2)
+    a = trained(0.95, 0, 0.94, 0.95, 0.96)
+    three = claim("a is better", [a, b], [1, -1], trained_apart=True)
+    assert (three["verdict"], three["trainings"]) == (HOLDS, 3)
+    assert three["over_trainings"] == pytest.approx(0.44)
+    # The trainings of b differ too much.
+    b = trained(0.5, 1, 0.1, 0.5, 0.95)
+    assert claim("a is better", [a, b], [1, -1], trained_apart=True)["verdict"] == NOT_RESOLVED
+
+
+def test_the_interval_over_trainings_is_welchs() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0.9, 0.01, 4), rng.normal(0.8, 0.05, 6)
+    result = over_trainings([repeated(a.tolist()), repeated(b.tolist())], [1, -1])
+    assert result is not None
+    interval = ttest_ind(a, b, equal_var=False).confidence_interval()
+    assert result[0] - result[1] == pytest.approx(interval.low)
+    assert result[0] + result[1] == pytest.approx(interval.high)
