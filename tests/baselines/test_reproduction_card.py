@@ -47,6 +47,12 @@ def find(entries: list[Entry], name: str) -> Entry:
     return found
 
 
+def find_pair(entries: list[Entry], name: str, other: str) -> tuple[Entry, Entry]:
+    found = Facts(tuple(entries), {}, ()).pair(name, other, 1, "published", "all")
+    assert found is not None
+    return found
+
+
 def lines(card: str) -> list[list[str]]:
     rows = [line for line in card.splitlines() if line.startswith("| ") and " | **" in line]
     return [re.split(r" ?\| ?", row)[1:-1] for row in rows]
@@ -112,8 +118,7 @@ def test_what_differs_is_that_of_the_network_of_the_claim(tmp_path: Path) -> Non
 
 
 def test_what_differs_in_both_methods_is_said_once(entries: list[Entry], tmp_path: Path) -> None:
-    pair = Facts(tuple(entries), {}, ()).pair("SNN-MAML", "CNN-MAML", 1, "published", "all")
-    assert pair is not None
+    pair = find_pair(entries, "SNN-MAML", "CNN-MAML")
     card = reproduction_card(TEXT, tmp_path / "c.md", pair, tmp_path, [])
     differs = next(line[4] for line in lines(card) if "does as well" in line[0])
     assert differs.count("learned inner rates") == 1
@@ -123,7 +128,7 @@ def test_what_differs_in_both_methods_is_said_once(entries: list[Entry], tmp_pat
 def test_a_comparison_of_one_training_each_is_not_resolved(
     entries: list[Entry], tmp_path: Path
 ) -> None:
-    a, b = find(entries, "SNN-MAML"), find(entries, "SNN-FOMAML")
+    a, b = find_pair(entries, "SNN-MAML", "SNN-FOMAML")
 
     def verdict(seeds: int) -> str:
         pair = [with_seeds(a, 0.96, 0.002, seeds), with_seeds(b, 0.90, 0.002, seeds)]
@@ -149,10 +154,7 @@ def test_trainings_are_compared_by_welchs_interval(entries: list[Entry]) -> None
 
 
 def test_entries_over_other_episodes_have_no_interval(entries: list[Entry]) -> None:
-    facts = Facts(tuple(entries), {}, ())
-    pair = facts.pair("SNN-MAML", "CNN-MAML", 1, "published", "all")
-    assert pair is not None
-    a, b = pair
+    a, b = find_pair(entries, "SNN-MAML", "CNN-MAML")
     assert a.protocol["version"] == b.protocol["version"]
     half_width = entry_difference(a, b)
     assert half_width is not None
