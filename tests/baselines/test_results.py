@@ -8,17 +8,23 @@ from typing import Any
 
 import pytest
 
+from baselines.deals import write_tables
 from baselines.experiments import EXPERIMENTS, report
 from baselines.learners import SHIPPED
 from baselines.weights_file import read_weights
+from metaevents import component_deals
 from metaevents.hashing import readable_json
 
 RESULTS = Path(__file__).parents[2] / "cards" / "results"
+ENTRIES = RESULTS.parent / "entries"
 WORK = ("cached", "runs", "tuned")  # what `reproduce` leaves beside the results; not committed
+DEALS = RESULTS / "double-nmnist" / "deals"  # of `python -m baselines deals`
 FILES = sorted(
     path
     for path in RESULTS.rglob("*")
-    if path.is_file() and path.relative_to(RESULTS).parts[0] not in WORK
+    if path.is_file()
+    and path.relative_to(RESULTS).parts[0] not in WORK
+    and not path.is_relative_to(DEALS)
 )
 DOCUMENTS = [path for path in FILES if path.suffix == ".json"]
 SAMPLE = RESULTS / "double-nmnist" / "published" / "all"
@@ -90,3 +96,25 @@ def test_the_published_values_are_the_experiments(path: Path) -> None:
         for row in document["rows"]
     ]
     assert EXPERIMENTS[path.stem].beside_published(measured) == document["rows"]
+
+
+def test_the_table_of_the_deals_is_written_from_its_rows(tmp_path: Path) -> None:
+    document = read(DEALS / "deals.json")
+    (tmp_path / "rows").mkdir()
+    for number, row in enumerate(document["rows"]):
+        (tmp_path / "rows" / f"{number:03}.json").write_text(json.dumps(row), "utf-8")
+    for path in write_tables(tmp_path):
+        assert path.read_text("utf-8") == (DEALS / path.name).read_text("utf-8")
+    assert {path.name for path in DEALS.iterdir()} == {"deals.json", "deals.md"}
+
+
+def test_trivial_baselines_have_the_accuracy_of_their_entries_in_every_deal() -> None:
+    rows = [row for row in read(DEALS / "deals.json")["rows"] if row["method"].startswith("floor:")]
+    assert {row["deal"] for row in rows} == set(range(1, 11))
+    for row in rows:
+        name = row["method"].replace(":", "-")
+        split = component_deals.DEALS[row["deal"] - 1]
+        path = ENTRIES / f"{name}.double-nmnist.sample-5way-1shot-v2.all.{split}.json"
+        entry = read(path)["report"]
+        assert row["accuracy"] == pytest.approx(entry["accuracy"], abs=1e-12)
+        assert row["fingerprint"] == entry["archive"]["fingerprint"]
