@@ -126,13 +126,13 @@ def _frozen(rows: Sequence[Row]) -> list[Judged]:
 
 
 def _magnitudes(rows: Sequence[Row]) -> list[Judged]:
-    """Judge table 3: inner updates are larger than all others."""
+    """Judge table 3: inner updates are larger than all others. One training has no interval."""
     average = {row["loop"]: row["average"] for row in rows if row["thresholded"] == "no"}
-    larger = average["inner"] > max(average["outer"], average["non-meta"])
+    difference = average["inner"] - max(average["outer"], average["non-meta"])
     return [
         Judged(
             "Updates of the inner loop are larger than others (table 3)",
-            HOLDS if larger else DOES_NOT_HOLD,
+            verdict(difference, None),
             f"{average['inner']:.4f} on average; {average['outer']:.6f} in the outer loop, "
             f"{average['non-meta']:.6f} without meta-learning; of one training, so without an "
             "interval",

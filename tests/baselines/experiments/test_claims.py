@@ -81,7 +81,16 @@ def test_numbers_are_written_with_their_interval() -> None:
     assert points(0.01) == "+1.0 points (interval not known)"
 
 
-@pytest.mark.parametrize("path", sorted(RESULTS.rglob("*.json")), ids=lambda path: path.stem)
+def test_magnitudes_of_one_training_have_no_interval_and_resolve_nothing() -> None:
+    rows = [
+        {"loop": loop, "thresholded": "no", "average": average}
+        for loop, average in (("inner", 0.03), ("outer", 0.0001), ("non-meta", 0.0001))
+    ]
+    (one,) = judged("table3", rows)
+    assert one.verdict == NOT_RESOLVED
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*/*/*/*.json")), ids=lambda path: path.stem)
 def test_every_committed_result_can_be_judged(path: Path) -> None:
     document = json.loads(path.read_text("utf-8"))
     for one in judged(document["experiment"], document["rows"]):
