@@ -26,7 +26,7 @@ from torch.nn.functional import cross_entropy
 from baselines.cuda_graphs import GraphCache, form, graphs_possible, places
 from baselines.inference_mode import leaves_inference_mode, ordinary
 from baselines.networks import ConvNet, Params, SpikingNet
-from baselines.parallel import parallel_map, query_chunks
+from baselines.parallel import on_streams, parallel_map, query_chunks
 from baselines.precision import products
 from metaevents.arguments import finite_number, whole_number
 from metaevents.errors import UsageError
@@ -80,8 +80,8 @@ class MAMLConfig:
         second_order: Differentiate through the inner gradients; False is first-order MAML.
         layers: The layers that the inner loop updates: "all", "head", "body", or a number i, which
             freezes the layers below i.
-        tasks_at_once: Tasks per batched call (`torch.func.vmap`). None takes one on a CPU, and on a
-            GPU as many as fit its memory.
+        tasks_at_once: Tasks per batched call (`torch.func.vmap`). None takes one. On a GPU these
+            calls run side by side, as many as fit its memory.
         queries_per_chunk: Queries per task in one forward and backward pass, which bounds memory;
             None chooses, see `parallel.query_chunks`.
     """
@@ -311,7 +311,7 @@ class MAML(nn.Module):
         super().__init__()
         self.net, self.config = net, config or MAMLConfig()
         self.update, self.loss, self.start = update, loss or cross_entropy, start
-        self._fitting_tasks: int | None = None  # per batched call, once a larger number did not fit
+        self._fitting_tasks: int | None = None  # at once, if a larger number did not fit
         # The user's own update, loss or start may do something else in every call.
         self._graphs = None if update or loss or start else GraphCache()
         self.learning = names_of_layers(
@@ -499,7 +499,8 @@ class MAML(nn.Module):
         """
         batch = TaskBatch(*map(ordinary, batch))
         params, tasks = dict(self.named_parameters()), len(batch.query_y)
-        losses, accuracies, gradients = zip(*self._outcomes(params, batch), strict=True)
+        outcome = partial(self._outcome, params)
+        losses, accuracies, gradients = zip(*self._over_tasks(outcome, batch), strict=True)
         mean = {
             name: torch.stack([each[name] for each in gradients]).sum(0) / tasks for name in params
         }
@@ -509,27 +510,25 @@ class MAML(nn.Module):
             torch.stack(losses).sum() / tasks, torch.stack(accuracies).sum() / tasks, mean
         )
 
-    def _outcomes(self, params: Params, batch: TaskBatch) -> list[Outcome]:
-        """Return the outcomes of batched calls, which shrink until they fit the GPU's memory."""
-        tasks = len(batch.query_y)
-        size = self.config.tasks_at_once or min(
-            self._fitting_tasks or self._first_size(tasks), tasks
-        )
+    def _over_tasks(
+        self, function: Callable[[TaskBatch], Outcome], batch: TaskBatch
+    ) -> list[Outcome]:
+        """Return the outcomes of parts of a batch; as many run at once as fit a GPU's memory."""
+        at_once, device = self.config.tasks_at_once, batch.query_x.device
+        parts = batch.split(at_once or 1)
+        if at_once or device.type != "cuda":
+            return parallel_map(function, parts, device)
+        size = min(self._fitting_tasks or len(parts), len(parts))
         while True:
+            groups = [parts[first : first + size] for first in range(0, len(parts), size)]
             try:
-                return parallel_map(
-                    partial(self._outcome, params), batch.split(size), batch.query_x.device
-                )
+                return [each for group in groups for each in on_streams(function, group, device)]
             except torch.cuda.OutOfMemoryError:
-                if self.config.tasks_at_once or size == 1:
+                if size == 1:
                     raise
             torch.cuda.empty_cache()
             self._fitting_tasks = size = -(-size // 2)
-            logger.info("batches of tasks are reduced to %d tasks to fit the GPU's memory", size)
-
-    def _first_size(self, tasks: int) -> int:
-        """Return the tasks per batched call to try first."""
-        return tasks if self.device.type == "cuda" else 1
+            logger.info("tasks at once are reduced to %d to fit the GPU's memory", size)
 
     def _outcome(self, params: Params, batch: TaskBatch) -> Outcome:
         """Return the outcome of one batched call, summed over its tasks."""

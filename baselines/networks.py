@@ -369,7 +369,10 @@ class _Stack(nn.Module):
         record: Record | None = None,
         biased: bool = True,
     ) -> Tensor:
-        """Return the convolution [N, H, W, D] of frames [N, H, W, C], normalized if configured."""
+        """Return the convolution [N, H, W, D] of frames [N, H, W, C], normalized if configured.
+
+        Unless `biased`, the bias is left out, and autocast may leave the result in half precision.
+        """
         name, kernel = f"body.{layer}", self.config.kernel
         weight, bias, feedback = _layer(params, name)
         bias = bias if biased else torch.zeros_like(bias)
@@ -386,9 +389,9 @@ class _Stack(nn.Module):
         if record is not None:
             record(x, y)
             y = y.clone()  # the recursions overwrite it
-        y = y.to(x.dtype)
         if not self.config.norm_groups:
-            return y
+            return y.to(x.dtype) if biased else y
+        y = y.to(x.dtype)
         groups = y.view(*y.shape[:-1], self.config.norm_groups, -1).movedim(-2, 1)
         normal = layer_norm(groups, groups.shape[2:]).movedim(1, -2).flatten(-2)
         return torch.addcmul(bias, normal, params[f"body.{layer}.scale"])
@@ -681,7 +684,7 @@ class SpikingNet(_Stack):
     ) -> list[Connection]:
         """Return each layer's connection: potentials [T, n, H, W, C] to the drive [T, n, ...].
 
-        Convolutions leave out their biases unless `biased`.
+        Convolutions leave out their biases unless `biased`; see `_convolve`.
         """
 
         def convolution(layer: int, potentials: Tensor) -> Tensor:

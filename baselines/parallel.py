@@ -1,4 +1,4 @@
-"""How tasks and queries run side by side: on threads of a CPU, or batched on a GPU.
+"""How tasks and queries run side by side: on threads of a CPU, or on streams of a GPU.
 
 Results do not depend on the number of threads: chunk sizes follow from the number of samples alone,
 results come in the order of the items, and long sums of products have a fixed order.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -93,3 +94,38 @@ def parallel_map(
             return list(pool.map(run, items))
     finally:
         torch.set_num_threads(threads)
+
+
+def on_streams(
+    function: Callable[[Item], Result], items: Sequence[Item], device: torch.device
+) -> list[Result]:
+    """Return `function` of each item, in order; each call has a stream of a GPU to itself.
+
+    One task of a small network leaves much of a GPU idle. Streams fill it, and a CUDA graph keeps
+    them. Unlike a batched call, they need no copies that bring the tasks' results together.
+
+    The calls begin after the work of the current stream, which goes on after all of them. So memory
+    of one call is used again by the next one on the same stream in the right order.
+
+    Args:
+        function: Must not change tensors that other calls use.
+        items: Its arguments; their tensors must live until this returns.
+        device: The GPU.
+    """
+    if len(items) == 1:
+        return [function(items[0])]
+    current, results = torch.cuda.current_stream(device), []
+    streams = [_stream(device, number) for number in range(len(items))]
+    for stream, item in zip(streams, items, strict=True):
+        stream.wait_stream(current)
+        with torch.cuda.stream(stream):
+            results.append(function(item))
+    for stream in streams:
+        current.wait_stream(stream)
+    return results
+
+
+@cache
+def _stream(device: torch.device, number: int) -> torch.cuda.Stream:
+    """Return always the same stream for a number, because torch keeps memory for each of them."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

@@ -50,3 +50,10 @@ def rounds_convolutions() -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.backends.cudnn.allow_tf32
+
+
+def rounds_matrices() -> bool:
+    """Whether a GPU rounds the operands of products of float32 matrices."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return bool(torch.backends.cuda.matmul.allow_tf32)

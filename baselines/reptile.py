@@ -14,7 +14,6 @@ from torch.nn.functional import cross_entropy
 from baselines.inference_mode import leaves_inference_mode, ordinary
 from baselines.maml import MAML, Outcome, TaskBatch, adapt
 from baselines.networks import Params
-from baselines.parallel import parallel_map
 
 
 class Reptile(MAML):
@@ -47,9 +46,8 @@ class Reptile(MAML):
         """
         batch = TaskBatch(*map(ordinary, batch))
         tasks = len(batch.query_y)
-        size = self.config.tasks_at_once or (tasks if self.device.type == "cuda" else 1)
-        parts = parallel_map(self._learned, batch.split(size), self.device)
-        losses, accuracies, differences = zip(*parts, strict=True)
+        outcomes = self._over_tasks(self._learned, batch)
+        losses, accuracies, differences = zip(*outcomes, strict=True)
         mean = {
             name: torch.stack([each[name] for each in differences]).sum(0) / tasks
             for name in differences[0]

@@ -8,6 +8,7 @@ user's own ones are made by `metaevents.composition.compose`. Drawing episodes i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     import torch
 
     from metaevents.classification import ClassificationDataset
-    from metaevents.device_frames import DeviceCounts
+    from metaevents.device_frames import DeviceCounts, Form, Job
 
 ClassRef: TypeAlias = str | int
 """A class, by its name or by its index in `ComposedDataset.classes`."""
@@ -337,8 +338,8 @@ class ComposedDataset:
         Returns:
             The ids of each sample, left to right.
         """
-        ids = self.archive.ids
-        return tuple([tuple([ids[i] for i in sample]) for sample in samples])
+        flat = map(self.archive.ids.__getitem__, chain.from_iterable(samples))
+        return tuple(zip(*[flat] * self.rules.composition.arity, strict=True))
 
     def stack_frames(
         self,
@@ -480,23 +481,74 @@ class ComposedDataset:
             UsageError: The dtype is unknown, `bins` is no divisor of T, or the device's memory is
                 too small for the recordings.
         """
-        from metaevents.device_frames import device_counts
+        stacked = None if extra is None else extra[None]
+        (job,) = self.send_to(device, [samples], bins=bins, summed=summed, extra=stacked)
+        return self.fill_on(device, job, dtype, bins=bins, summed=summed)
 
+    def send_to(
+        self,
+        device: torch.device,
+        stacks: Sequence[Sequence[Sequence[int]]],
+        *,
+        bins: int | None = None,
+        summed: bool = False,
+        extra: np.ndarray | None = None,
+    ) -> list[Job]:
+        """Send the places of samples to a device, all in one copy; see `stack_on`.
+
+        Args:
+            device: As for `stack_on`.
+            stacks: [stacks, n, sides] archive indices.
+            bins: As for `stack_on`.
+            summed: As for `stack_on`.
+            extra: [stacks, m] int64 that travels along.
+
+        Returns:
+            What `fill_on` takes, for each stack.
+        """
+        samples = [sample for stack in stacks for sample in stack]
+        shape = len(stacks), len(samples) // len(stacks), self.rules.composition.arity
+        spans = self._spans(self._columns("cells"), samples)
+        first, last = (each.reshape(shape) for each in spans)
+        return self._counts_on(device).send(first, last, self._form(bins, summed), extra)
+
+    def fill_on(
+        self,
+        device: torch.device,
+        job: Job,
+        dtype: torch.dtype | None = None,
+        *,
+        bins: int | None = None,
+        summed: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a stack of samples that `send_to` sent; arguments and results as of `stack_on`.
+
+        Args:
+            device: As for `send_to`.
+            job: From `send_to`.
+            dtype: As for `stack_on`.
+            bins: As for `send_to`.
+            summed: As for `send_to`.
+        """
         numpy_dtype(dtype)  # raises for an unknown one
-        columns = self._columns("cells")
+        return self._counts_on(device).fill(job, self._form(bins, summed), dtype)
+
+    def _form(self, bins: int | None, summed: bool) -> Form:
+        """Return what samples become on a device."""
+        from metaevents.device_frames import Form
+
+        step = self.rules.composition.side_shape[1]
+        return Form(self.frame_shape, step, self.merged_bins(bins), summed)
+
+    def _counts_on(self, device: torch.device) -> DeviceCounts:
+        """Return the recordings on a device; the first call copies them."""
         counts = self._on_device.get(device)
         if counts is None:
-            counts = device_counts(self.fingerprint, columns, device)
+            from metaevents.device_frames import device_counts
+
+            counts = device_counts(self.fingerprint, self._columns("cells"), device)
             self._on_device[device] = counts
-        return counts.fill(
-            *self._spans(columns, samples),
-            self.frame_shape,
-            self.rules.composition.side_shape[1],
-            dtype,
-            merged=self.merged_bins(bins),
-            summed=summed,
-            extra=extra,
-        )
+        return counts
 
     def sample_events(self, recordings: Sequence[int], downsampled: bool = True) -> Events:
         """Return one sample as events.

@@ -1,7 +1,8 @@
 """Frames and sums that a GPU fills, from decoded recordings that stay in its memory.
 
 The recordings are copied to a device once per process. After that an episode sends only the places
-of its recordings, and the results are bit for bit those of `metaevents.frames`.
+of its recordings, and the results are bit for bit those of `metaevents.frames`. To send the places
+of many episodes takes as long as to send those of one.
 
 Which recordings an episode has is left to `metaevents.sampling`, the GPU kernel to
 `metaevents.frames_triton`. Without Triton, operations of torch do the same.
@@ -9,6 +10,7 @@ Which recordings an episode has is left to `metaevents.sampling`, the GPU kernel
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,47 @@ if TYPE_CHECKING:
     from metaevents.cache import Columns
 
 _MAX_INDEX = 2**31 - 1  # of a cell in one sample, which int32 holds
+
+
+@dataclass(frozen=True)
+class Form:
+    """What recordings become.
+
+    Attributes:
+        frame_shape: (T, P, H, W) of the recordings' cells.
+        step: The cells of side s are moved by s * step.
+        merged: Number of neighboring time bins that become one.
+        summed: Whether to sum over time.
+    """
+
+    frame_shape: tuple[int, ...]
+    step: int
+    merged: int = 1
+    summed: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a sample."""
+        bins, *grid = self.frame_shape
+        return tuple(grid) if self.summed else (bins // self.merged, *grid)
+
+
+@dataclass(frozen=True)
+class Job:
+    """The places of the recordings of a stack of samples, on a device.
+
+    Attributes:
+        numbers: [3 rows + m] the first entry of each recording, one after the last of each, where
+            the cell 0 of each lies in the stack, and what travelled along.
+        samples: Number of samples.
+        rows: Number of recordings.
+        entries: Number of entries of all recordings.
+    """
+
+    numbers: Tensor
+    samples: int
+    rows: int
+    entries: int
 
 
 class DeviceCounts:
@@ -48,90 +91,95 @@ class DeviceCounts:
         self._count = torch.from_numpy(counts).to(device)
         self._tables: dict[torch.dtype, Tensor] = {}
 
-    def fill(
+    def send(
         self,
         first: np.ndarray,
         last: np.ndarray,
-        frame_shape: tuple[int, ...],
-        step: int,
-        dtype: torch.dtype | None,
-        *,
-        merged: int = 1,
-        summed: bool = False,
+        form: Form,
         extra: np.ndarray | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return samples as event counts.
+    ) -> list[Job]:
+        """Send the places of the recordings of some stacks of samples, in one copy.
 
         Args:
-            first: [n, sides]; sample i consists of the entries first[i, s] .. last[i, s] - 1 of the
-                columns, for each side s.
-            last: [n, sides], see `first`.
-            frame_shape: (T, P, H, W).
-            step: The cells of side s are moved by s * step.
-            dtype: As for `frames.numpy_dtype`, or torch.bfloat16.
-            merged: Number of neighboring time bins that become one.
-            summed: Whether to sum over time.
-            extra: [m] int64 that travels to the device along with the indices.
+            first: [stacks, n, sides]; sample i of a stack consists of the entries
+                first[i, s] .. last[i, s] - 1 of the columns, for each side s.
+            last: [stacks, n, sides], see `first`.
+            form: What the samples become.
+            extra: [stacks, m] int64 that travels along.
 
         Returns:
-            The counts [n, T / merged, P, H, W], or [n, P, H, W] if summed, and `extra` on the
-            device.
+            What `fill` takes, for each stack.
         """
         import torch
 
-        T, *grid = frame_shape
-        shape = (len(first), *grid) if summed else (len(first), T // merged, *grid)
-        size = prod(shape[1:])
-        place = np.arange(len(first))[:, None] * size
-        moved = np.arange(first.shape[1])[None] * step
-        kernel = _kernel(self.device.type)
-        scattered = not summed and merged == 1
-        if scattered:
-            place = place + moved
-        extra = np.zeros(0, np.int64) if extra is None else extra
-        job = [first.ravel(), last.ravel(), np.broadcast_to(place, first.shape).ravel(), extra]
-        sent = self._send(np.concatenate(job))
-        rows = first.size
-        starts, ends, places = (sent[i * rows : (i + 1) * rows] for i in range(3))
-        target = torch.float32 if dtype is None else dtype
-        if scattered:
-            out = torch.zeros(shape, dtype=target, device=self.device)
-            table = self._table(target)
-            if kernel is not None and rows:
-                kernel(self._cell, self._count, table, starts, ends, places, out)
-            else:
-                entries, row = self._entries(starts, ends, int((last - first).sum()))
-                values = table[self._count[entries].long()]
-                out.view(-1).index_put_((self._cell[entries].long() + places[row],), values)
-            return out, sent[3 * rows :]
-        entries, row = self._entries(starts, ends, int((last - first).sum()))
-        cell = self._cell[entries].long() + row % first.shape[1] * step
-        if summed:
-            cell = cell % size
-        else:
-            time_bin = cell // prod(grid)
-            cell = cell - (time_bin - time_bin // merged) * prod(grid)
-        total = torch.zeros(prod(shape), dtype=torch.int32, device=self.device)
-        total.index_add_(0, cell + places[row], self._count[entries].int())
-        return _saturated(total.view(shape), target), sent[3 * rows :]
+        stacks, samples, sides = first.shape
+        place = np.arange(samples)[:, None] * prod(form.shape) + np.arange(sides) * form.step
+        more = 0 if extra is None else extra.shape[1]
+        rows = samples * sides
+        numbers = np.empty((stacks, 3 * rows + more), np.int64)
+        numbers[:, :rows] = first.reshape(stacks, rows)
+        numbers[:, rows : 2 * rows] = last.reshape(stacks, rows)
+        numbers[:, 2 * rows : 3 * rows] = place.ravel()
+        if extra is not None:
+            numbers[:, 3 * rows :] = extra
+        # The copy of a few kilobytes is not waited for.
+        sent = torch.from_numpy(numbers).to(self.device, non_blocking=True)
+        entries = (last - first).sum((1, 2)).tolist()
+        return [Job(each, samples, rows, total) for each, total in zip(sent, entries, strict=True)]
 
-    def _send(self, job: np.ndarray) -> Tensor:
-        """Return numbers on the device; the copy of a few kilobytes is not waited for."""
+    def fill(self, job: Job, form: Form, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+        """Return a stack of samples as event counts.
+
+        Args:
+            job: From `send`.
+            form: As for `send`.
+            dtype: As for `frames.numpy_dtype`, or torch.bfloat16.
+
+        Returns:
+            The counts [n, T / merged, P, H, W], or [n, P, H, W] if summed, and [m] what travelled
+            along.
+        """
         import torch
 
-        return torch.from_numpy(job).to(self.device, non_blocking=True)
+        numbers, rows = job.numbers, job.rows
+        shape, grid = (job.samples, *form.shape), prod(form.frame_shape[1:])
+        target = torch.float32 if dtype is None else dtype
+        merged = form.frame_shape[0] if form.summed else form.merged
+        kernels = _kernels(self.device.type)
+        extra = numbers[3 * rows :]
+        if merged == 1 and not form.summed:
+            out = torch.zeros(shape, dtype=target, device=self.device)
+            table = self._table(target)
+            if kernels is not None and rows:
+                kernels.scatter(self._cell, self._count, table, numbers, rows, out)
+            else:
+                entry, row = self._entries(numbers, rows, job.entries)
+                place = self._cell[entry].long() + numbers[2 * rows + row]
+                out.view(-1).index_put_((place,), table[self._count[entry].long()])
+            return out, extra
+        total = torch.zeros(shape, dtype=torch.int32, device=self.device)
+        if kernels is not None and rows:
+            kernels.accumulate(self._cell, self._count, numbers, rows, grid, merged, total)
+        else:
+            entry, row = self._entries(numbers, rows, job.entries)
+            cell = self._cell[entry].long()
+            cell = cell % grid + cell // grid // merged * grid
+            place = cell + numbers[2 * rows + row]
+            total.view(-1).index_add_(0, place, self._count[entry].int())
+        return _saturated(total, target), extra
 
-    def _entries(self, starts: Tensor, ends: Tensor, total: int) -> tuple[Tensor, Tensor]:
+    def _entries(self, numbers: Tensor, rows: int, total: int) -> tuple[Tensor, Tensor]:
         """Return the entries of recordings, and which of the recordings each belongs to.
 
         Args:
-            starts: [rows] first entry.
-            ends: [rows] one after the last.
+            numbers: The first entry of each recording, and then one after the last of each.
+            rows: Number of recordings.
             total: Number of entries, which saves asking the device.
         """
         import torch
 
-        lengths = ends - starts
+        starts = numbers[:rows]
+        lengths = numbers[rows : 2 * rows] - starts
         row = torch.repeat_interleave(lengths, output_size=total)
         shift = starts - (lengths.cumsum(0) - lengths)
         return torch.arange(total, device=self.device) + shift[row], row
@@ -187,12 +235,12 @@ def device_counts(fingerprint: str, columns: Columns, device: torch.device) -> D
 
 
 @cache
-def _kernel(device: str) -> Any:
-    """Return the GPU kernel that scatters counts; None without a GPU or without Triton."""
+def _kernels(device: str) -> Any:
+    """Return the module of GPU kernels; None without a GPU or without Triton."""
     if device != "cuda":
         return None
     try:
-        from metaevents.frames_triton import scatter
+        from metaevents import frames_triton
     except ImportError:
         return None
-    return scatter
+    return frames_triton

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from itertools import chain
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import torch
 
     from metaevents.datasets import ComposedDataset
+    from metaevents.device_frames import Job
 
 LAYOUTS = ("TPHW", "TPWH", "TNPHW")
 
@@ -332,6 +334,7 @@ class EpisodeLoader:
         self._idle: list[WorkerProcesses] = []
         self._plans: dict[int, _Plan] = {}
         self._last = -1
+        self._sent: tuple[object, dict[int, Job]] = None, {}
 
     def __len__(self) -> int:
         """The number of episodes, or of batches if a batch size is set."""
@@ -509,7 +512,6 @@ class EpisodeLoader:
 
     def _fill_on_gpu(self, planned: _Plan | list[_Plan], gpu: torch.device) -> Episode:
         """Return a planned episode or batch that a GPU fills."""
-        import numpy as np
         from torch.utils.data import get_worker_info
 
         if get_worker_info() is not None:
@@ -518,30 +520,42 @@ class EpisodeLoader:
                 "of a DataLoader, where the GPU cannot be used; give the DataLoader num_workers=0, "
                 "or leave out `device` and move each episode by `.to(device)`"
             )
-        plans = [planned] if isinstance(planned, _Plan) else planned
-        draws = [plan.draw for plan in plans]
-        labels = np.array([[*draw.support_y, *draw.query_y] for draw in draws], np.int64)
         n = self.ways * self.shots
         with ordinary_tensors():
-            support_x, query_x, y = self._form.on_device(
-                gpu, [draw.support for draw in draws], [draw.query for draw in draws], labels
-            )
-            fields = support_x, y[:, :n], query_x, y[:, n:]
             if isinstance(planned, _Plan):
-                sx, sy, qx, qy = (field[0] for field in fields)
-                names = draws[0].classes, planned.support_ids, planned.query_ids, planned.index
-                return Episode(sx, sy, qx, qy, *names)
-            sx, sy, qx, qy = fields
+                job = self._job(planned, gpu)
+                support_x, query_x, y = self._form.on_device(gpu, job, [planned.index], n)
+                names = planned.draw.classes, planned.support_ids, planned.query_ids
+                return Episode(support_x[0], y[0, :n], query_x[0], y[0, n:], *names, planned.index)
+            indices = tuple(plan.index for plan in planned)
+            (job,) = self._form.send(gpu, [planned])
+            support_x, query_x, y = self._form.on_device(gpu, job, indices, n)
             return Episode(
-                sx,
-                sy.contiguous(),
-                qx,
-                qy.contiguous(),
-                tuple(draw.classes for draw in draws),
+                support_x,
+                y[:, :n].contiguous(),
+                query_x,
+                y[:, n:].contiguous(),
+                tuple(plan.draw.classes for plan in planned),
                 tuple(plan.support_ids for plan in planned),
                 tuple(plan.query_ids for plan in planned),
-                tuple(plan.index for plan in planned),
+                indices,
             )
+
+    def _job(self, plan: _Plan, gpu: torch.device) -> Job:
+        """Return what the GPU fills for an episode; episodes that were drawn ahead are sent along.
+
+        Work on another stream would not wait for the copy, so each stream gets its own.
+        """
+        import torch
+
+        stream = torch.cuda.current_stream(gpu)
+        sent_on, jobs = self._sent
+        if sent_on != stream or plan.index not in jobs:
+            ahead = [each for each in self._plans.values() if each.index >= plan.index]
+            sent = self._form.send(gpu, [[each] for each in ahead])
+            jobs = dict(zip([each.index for each in ahead], sent, strict=True))
+            self._sent = stream, jobs
+        return jobs[plan.index]
 
     def _place(self, episode: Episode) -> Episode:
         """Return the episode on the loader's device."""
@@ -553,7 +567,7 @@ class EpisodeLoader:
             return episode.to(self.device)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_idle": [], "_plans": {}}
+        return {**vars(self), "_idle": [], "_plans": {}, "_sent": (None, {})}
 
 
 # Worker processes that a forked process inherited. They are never released there, because torch
@@ -639,36 +653,53 @@ class _SampleForm:
             x = self.dataset.stack_frames(samples, self.dtype, self.bins, memory)
         return self._arranged(x, indices, part)
 
-    def on_device(
-        self,
-        device: torch.device,
-        support: Sequence[Sequence[Sample]],
-        query: Sequence[Sequence[Sample]],
-        labels: np.ndarray,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the input of some tasks, filled by the device, and their labels.
+    def send(self, device: torch.device, batches: Sequence[Sequence[_Plan]]) -> list[Job]:
+        """Send the places and labels of some batches of tasks to a device, in one copy.
 
         Args:
             device: The device.
-            support: [tasks, n] samples.
-            query: [tasks, m] samples.
-            labels: [tasks, n + m].
+            batches: [batches, tasks] plans.
+
+        Returns:
+            What `on_device` takes, for each batch.
+        """
+        import numpy as np
+
+        draws = [[plan.draw for plan in batch] for batch in batches]
+        samples = [
+            [*chain(*(draw.support for draw in batch)), *chain(*(draw.query for draw in batch))]
+            for batch in draws
+        ]
+        labels = [
+            [y for draw in batch for y in (*draw.support_y, *draw.query_y)] for batch in draws
+        ]
+        return self.dataset.send_to(
+            device,
+            samples,
+            bins=self.bins,
+            summed=self.representation == "sum",
+            extra=np.array(labels, np.int64),
+        )
+
+    def on_device(
+        self, device: torch.device, job: Job, indices: Sequence[int], n: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the input of a batch of tasks, filled by the device, and their labels.
+
+        Args:
+            device: The device.
+            job: From `send`.
+            indices: [tasks] numbers of the episodes.
+            n: Support samples per task.
 
         Returns:
             Support [tasks, n, ...], query [tasks, m, ...] and labels [tasks, n + m] on the device.
         """
-        parts = [[sample for task in part for sample in task] for part in (support, query)]
-        x, y = self.dataset.stack_on(
-            device,
-            [*parts[0], *parts[1]],
-            self.dtype,
-            bins=self.bins,
-            summed=self.representation == "sum",
-            extra=labels.ravel(),
-        )
-        tasks = range(len(support))
-        first, rest = x[: len(parts[0])], x[len(parts[0]) :]
-        return self._arranged(first, tasks, 0), self._arranged(rest, tasks, 1), y.view(labels.shape)
+        summed = self.representation == "sum"
+        x, y = self.dataset.fill_on(device, job, self.dtype, bins=self.bins, summed=summed)
+        size = len(indices) * n
+        support, query = self._arranged(x[:size], indices, 0), self._arranged(x[size:], indices, 1)
+        return support, query, y.view(len(indices), -1)
 
     def _arranged(self, x: torch.Tensor, indices: Sequence[int], part: int) -> torch.Tensor:
         """Return [tasks * n, ...] samples as [tasks, n, ...], in the layout and transformed."""

@@ -1,4 +1,4 @@
-"""The GPU kernel that writes the counts of recordings into frames.
+"""The GPU kernels that write the counts of recordings into frames.
 
 Triton comes with torch's builds for GPUs and not with others, so only `metaevents.device_frames`
 imports this module, and only on a GPU.
@@ -14,13 +14,7 @@ _ENTRIES = 1024  # per iteration of a block: some recordings need only one
 
 
 def scatter(
-    cell: Tensor,
-    count: Tensor,
-    table: Tensor,
-    starts: Tensor,
-    ends: Tensor,
-    places: Tensor,
-    out: Tensor,
+    cell: Tensor, count: Tensor, table: Tensor, numbers: Tensor, rows: int, out: Tensor
 ) -> None:
     """Write the counts of recordings into frames; one block per recording.
 
@@ -28,27 +22,65 @@ def scatter(
         cell: Occupied cells of all recordings, int32.
         count: Number of events in each of them.
         table: The value to write for every count, in the dtype of `out`.
-        starts: [rows] int64; row i writes the entries starts[i] .. ends[i] - 1.
-        ends: [rows] int64.
-        places: [rows] int64, where the cell 0 of each row lies in `out`.
+        numbers: [3 rows or more] int64; see `device_frames.Job`.
+        rows: Number of recordings.
         out: Frames, contiguous.
     """
     import torch
 
     with torch.cuda.device(out.get_device()):
-        _scatter[(len(starts),)](cell, count, table, starts, ends, places, out, BLOCK=_ENTRIES)
+        _scatter[(rows,)](cell, count, table, numbers, rows, out, BLOCK=_ENTRIES)
+
+
+def accumulate(
+    cell: Tensor, count: Tensor, numbers: Tensor, rows: int, grid: int, merged: int, out: Tensor
+) -> None:
+    """Add the counts of recordings to frames with merged time bins; one block per recording.
+
+    Args:
+        cell: As for `scatter`.
+        count: As for `scatter`.
+        numbers: As for `scatter`.
+        rows: As for `scatter`.
+        grid: Number of cells in one time bin.
+        merged: Number of neighboring time bins that become one.
+        out: Frames, int32, contiguous.
+    """
+    import torch
+
+    with torch.cuda.device(out.get_device()):
+        _accumulate[(rows,)](cell, count, numbers, rows, grid, merged, out, BLOCK=_ENTRIES)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _scatter(  # type: ignore[no-untyped-def]
-    cell, count, table, starts, ends, places, out, BLOCK: tl.constexpr
+    cell, count, table, numbers, rows, out, BLOCK: tl.constexpr
 ):
     """Kernel of `scatter`."""
     row = tl.program_id(0)
-    at, end, place = tl.load(starts + row), tl.load(ends + row), tl.load(places + row)
+    at, end = tl.load(numbers + row), tl.load(numbers + rows + row)
+    place = tl.load(numbers + 2 * rows + row)
     while at < end:
         entry = at + tl.arange(0, BLOCK)
         inside = entry < end
         value = tl.load(table + tl.load(count + entry, mask=inside, other=0), mask=inside)
         tl.store(out + place + tl.load(cell + entry, mask=inside, other=0), value, mask=inside)
+        at += BLOCK
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _accumulate(  # type: ignore[no-untyped-def]
+    cell, count, numbers, rows, grid, merged, out, BLOCK: tl.constexpr
+):
+    """Kernel of `accumulate`. Sums of integers do not depend on their order."""
+    row = tl.program_id(0)
+    at, end = tl.load(numbers + row), tl.load(numbers + rows + row)
+    place = tl.load(numbers + 2 * rows + row)
+    while at < end:
+        entry = at + tl.arange(0, BLOCK)
+        inside = entry < end
+        here = tl.load(cell + entry, mask=inside, other=0)
+        here = here % grid + here // grid // merged * grid
+        number = tl.load(count + entry, mask=inside, other=0).to(tl.int32)
+        tl.atomic_add(out + place + here, number, mask=inside, sem="relaxed")
         at += BLOCK

@@ -110,6 +110,8 @@ class EpisodeSampler:
             raise UsageError(problem)
         self.dataset, self.seed, self.division = dataset, seed, division
         self.ways, self.shots, self.queries = ways, shots, queries
+        self._support_y = tuple(i // shots for i in range(ways * shots))
+        self._query_y = tuple(i // queries for i in range(ways * queries))
         self._draw_classes: Callable[[tuple[str, ...], Draws], Iterable[_Halves]]
         if isinstance(capacity, _RightCapacity):
             self._right = capacity
@@ -150,9 +152,9 @@ class EpisodeSampler:
         return Draw(
             classes=classes,
             support=tuple(support),
-            support_y=tuple(i // self.shots for i in range(len(support))),
-            query=tuple(query[i] for i in order),
-            query_y=tuple(i // self.queries for i in order),
+            support_y=self._support_y,
+            query=tuple(map(query.__getitem__, order)),
+            query_y=tuple(map(self._query_y.__getitem__, order)),
         )
 
     @staticmethod

@@ -94,10 +94,14 @@ def test_the_kernel_writes_what_the_operations_write(
     pytest.importorskip("triton", reason="Triton is not installed: it comes with builds for GPUs")
     module: ModuleType = importlib.import_module("metaevents.frames_triton")
     monkeypatch.setattr(torch.cuda, "device", _nowhere)
-    monkeypatch.setattr(device_frames, "_kernel", lambda _: module.scatter)
+    monkeypatch.setattr(device_frames, "_kernels", lambda _: module)
     for dtype in (torch.float32, torch.float16, torch.uint8):
         found = dataset.stack_on(DEVICE, samples, dtype)[0]
         assert torch.equal(found, dataset.stack_frames(samples, dtype))
+        found = dataset.stack_on(DEVICE, samples, dtype, bins=20)[0]
+        assert torch.equal(found, dataset.stack_frames(samples, dtype, 20))
+        found = dataset.stack_on(DEVICE, samples, dtype, summed=True)[0]
+        assert torch.equal(found, dataset.stack_sums(samples, dtype))
 
 
 def doubled(x: torch.Tensor) -> torch.Tensor:

@@ -114,7 +114,7 @@ def fire(
     Overwrites `v`; pass a clone to keep it.
 
     Args:
-        v: Drive [T, ..., H, W, C].
+        v: Drive [T, ..., H, W, C], also in a lower precision than the others.
         trace: As for `refractory`.
         bias: [C], added to the drive.
         decay: As for `refractory`.
@@ -125,7 +125,7 @@ def fire(
     Returns:
         Spikes [T, ..., H // 2, W // 2, C], and the trace after the last step.
     """
-    if pooling_kernels(v, surrogate) is not None:
+    if pooling_kernels(trace, surrogate) is not None:
         spikes, last = apply(_Fire, v, trace, bias, decay, weight, surrogate, pooling)
         return spikes, last
     u, last = refractory(v + bias, trace, decay, weight, surrogate)
@@ -482,7 +482,7 @@ class _Fire(Function):
         surrogate: Surrogate,
         pooling: str,
     ) -> tuple[Tensor, Tensor]:
-        kernels = pooling_kernels(v, surrogate)
+        kernels = pooling_kernels(trace, surrogate)
         both: tuple[Tensor, Tensor] = kernels.fire(v, trace, bias, decay, weight, pooling)
         return both
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from baselines.inference_mode import leaves_inference_mode
-from baselines.precision import rounds_convolutions
+from baselines.precision import rounds_convolutions, rounds_matrices
 from baselines.snn.autograd import apply, task_by_task
 
 # Beyond these limits a direct convolution is faster. The cost of a transform grows with the square
@@ -63,8 +63,10 @@ def worthwhile(frame: tuple[int, int], weight: Tensor) -> bool:
     device = weight.device.type
     if not fits or device not in ("cpu", "cuda") or torch.is_autocast_enabled(device):
         return False
-    # A GPU multiplies directly in less time where it may round the operands.
-    return device == "cpu" or weight.dtype == torch.float64 or not rounds_convolutions()
+    if device == "cpu" or weight.dtype == torch.float64 or not rounds_convolutions():
+        return True
+    # A GPU that may round the operands convolves all but the smallest frames directly in less time.
+    return rounds_matrices() and height * width <= _ONE_STAGE_CELLS
 
 
 def spectrum(weight: Tensor, frame: tuple[int, int]) -> Tensor:

@@ -175,7 +175,7 @@ def fired_sequence(
         spikes: Incoming spikes or event counts [T, ...].
         state: The state before the first step; None is the state at rest.
         connection: Maps potentials [T, ...] of many steps to membranes [T, n, H, W, D], but for the
-            bias.
+            bias; they may be of a lower precision.
         bias: [D].
         neuron: The constants.
         pooling: "max" or "average", over 2 x 2 cells.
@@ -185,7 +185,8 @@ def fired_sequence(
     """
     potentials, current = _synapse(spikes, state, neuron)
     drive = connection(potentials[:-1])
-    trace = torch.zeros_like(drive[0]) if state is None else state.trace
+    # Under autocast the drive is of half precision, which saves memory; the trace is not.
+    trace = torch.zeros_like(drive[0], dtype=spikes.dtype) if state is None else state.trace
     constants = neuron.refractory_decay, neuron.refractory_weight, neuron.surrogate
     fired, trace = fire(drive, trace, bias, *constants, pooling)
     return fired, NeuronState(current, potentials[-1], trace)

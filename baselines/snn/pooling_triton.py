@@ -29,7 +29,7 @@ def fire(
     """Return the pooled spikes of a drive, and the last trace; see `recurrence.refractory`.
 
     Args:
-        v: Drive [T, ..., H, W, D].
+        v: Drive [T, ..., H, W, D], also in half precision.
         trace: Low-pass of the neurons' spikes before the first step [..., H, W, D].
         bias: Added to the drive, [D], or [tasks, D] where the axis after time counts tasks.
         decay: Decay of the trace per step.
@@ -42,15 +42,16 @@ def fire(
     *lead, height, width, channels = trace.shape
     v, trace = v.contiguous(), trace.contiguous()
     last = torch.empty_like(trace)
-    out = v.new_empty((len(v), *lead, height // 2, width // 2, channels))
+    out = trace.new_empty((len(v), *lead, height // 2, width // 2, channels))
     # A last row or column of odd sizes has no spikes after pooling, and a trace nevertheless.
     shape = height, width, channels, (height + 1) // 2, (width + 1) // 2
     images, rows = trace[..., 0, 0, 0].numel(), bias.numel() // channels
+    constants = constants_on((decay, weight), trace.dtype, trace.device)
     _launch(
         _fire,
         images * shape[3] * shape[4] * channels,
         v,
-        (v, trace, bias.contiguous(), constants_on((decay, weight), v.dtype, v.device), out, last),
+        (v, trace, bias.contiguous(), constants, out, last),
         len(v),
         images,
         max(1, images // rows),
@@ -148,6 +149,26 @@ def _corner(window, height, width, channels, down, across):  # type: ignore[no-u
 
 
 @triton.jit  # type: ignore[untyped-decorator]
+def _fire_step(  # type: ignore[no-untyped-def]
+    r00, r01, r10, r11, v00, v01, v10, v11, shift, take, weight, MAX: tl.constexpr
+):
+    """Take a step of `fire`; return the new traces and the pooled spikes."""
+    u00 = v00.to(r00.dtype) + shift - weight * r00
+    u01 = v01.to(r00.dtype) + shift - weight * r01
+    u10 = v10.to(r00.dtype) + shift - weight * r10
+    u11 = v11.to(r00.dtype) + shift - weight * r11
+    if MAX:  # noqa: SIM108 (Triton compiles one of the branches)
+        fired = (u00 > 0) | (u01 > 0) | (u10 > 0) | (u11 > 0)
+    else:
+        fired = u00 + u01 + u10 + u11 > 0
+    r00 += take * ((u00 > 0).to(r00.dtype) - r00)
+    r01 += take * ((u01 > 0).to(r00.dtype) - r01)
+    r10 += take * ((u10 > 0).to(r00.dtype) - r10)
+    r11 += take * ((u11 > 0).to(r00.dtype) - r11)
+    return r00, r01, r10, r11, fired.to(r00.dtype)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
 def _fire(  # type: ignore[no-untyped-def]
     v, trace, bias, constants, out, last,
     windows, steps, images, per_bias, height, width, channels, down, across,
@@ -171,20 +192,29 @@ def _fire(  # type: ignore[no-untyped-def]
     take = 1 - decay
     shift = tl.load(bias + image // per_bias * channels + d, mask=m00)
     source = v + at
-    for _ in range(steps):
-        u00 = tl.load(source, mask=m00) + shift - weight * r00
-        u01 = tl.load(source + channels, mask=m01) + shift - weight * r01
-        u10 = tl.load(source + line, mask=m10) + shift - weight * r10
-        u11 = tl.load(source + line + channels, mask=m11) + shift - weight * r11
-        r00 += take * ((u00 > 0).to(r00.dtype) - r00)
-        r01 += take * ((u01 > 0).to(r00.dtype) - r01)
-        r10 += take * ((u10 > 0).to(r00.dtype) - r10)
-        r11 += take * ((u11 > 0).to(r00.dtype) - r11)
-        if MAX:  # noqa: SIM108 (Triton compiles one of the branches)
-            fired = (u00 > 0) | (u01 > 0) | (u10 > 0) | (u11 > 0)
-        else:
-            fired = u00 + u01 + u10 + u11 > 0
-        tl.store(out + to, fired.to(r00.dtype), mask=m11)
+    for _ in range(steps // 2):
+        v00, v01 = tl.load(source, mask=m00), tl.load(source + channels, mask=m01)
+        v10, v11 = tl.load(source + line, mask=m10), tl.load(source + line + channels, mask=m11)
+        ahead = source + size
+        w00, w01 = tl.load(ahead, mask=m00), tl.load(ahead + channels, mask=m01)
+        w10, w11 = tl.load(ahead + line, mask=m10), tl.load(ahead + line + channels, mask=m11)
+        r00, r01, r10, r11, fired = _fire_step(
+            r00, r01, r10, r11, v00, v01, v10, v11, shift, take, weight, MAX
+        )
+        tl.store(out + to, fired, mask=m11)
+        r00, r01, r10, r11, fired = _fire_step(
+            r00, r01, r10, r11, w00, w01, w10, w11, shift, take, weight, MAX
+        )
+        tl.store(out + to + kept, fired, mask=m11)
+        source += 2 * size
+        to += 2 * kept
+    for _ in range(steps % 2):
+        v00, v01 = tl.load(source, mask=m00), tl.load(source + channels, mask=m01)
+        v10, v11 = tl.load(source + line, mask=m10), tl.load(source + line + channels, mask=m11)
+        r00, r01, r10, r11, fired = _fire_step(
+            r00, r01, r10, r11, v00, v01, v10, v11, shift, take, weight, MAX
+        )
+        tl.store(out + to, fired, mask=m11)
         source += size
         to += kept
     tl.store(last + at, r00, mask=m00)

@@ -159,7 +159,7 @@ class MetaObjective:
         )
 
     def gradients(self, *batch: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Objective.gradients`. Several tasks run as one batch."""
+        """See `Objective.gradients`."""
         outcome = self.learner.accumulate(TaskBatch(*batch))
         tasks = len(batch[0])
         for parameter in self.module.parameters():

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from support.simulated_gpu import simulated_gpu
 from support.transcription import SMOOTH
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+import baselines.maml
 import metaevents as me
 from baselines.init import lsuv_init
 from baselines.maml import (
@@ -27,6 +29,7 @@ from baselines.maml import (
     sgd,
 )
 from baselines.networks import ConvNet, Params, SpikingConfig, SpikingNet, StackConfig
+from baselines.parallel import on_streams
 from baselines.snn.neurons import Neuron
 from metaevents.errors import UsageError
 
@@ -298,29 +301,39 @@ def test_batched_tasks_give_the_gradients_of_one_task_after_another(
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_batches_of_tasks_shrink_until_they_fit_a_gpus_memory(
+def test_fewer_tasks_run_at_once_until_they_fit_a_gpus_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tried, outcome = [], MAML._outcome
+    tried = []
 
-    def small_gpu(maml: MAML, params: Params, batch: TaskBatch) -> Outcome:
-        tried.append(len(batch.query_y))
-        if len(batch.query_y) > 2:
+    def small_gpu(function: Any, parts: Any, device: torch.device) -> Any:
+        tried.append(len(parts))
+        if len(parts) > 2:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
-        return outcome(maml, params, batch)
+        return on_streams(function, parts, device)
 
     batch = tasks(count=5)
-    expected = build(tasks_at_once=1).accumulate(batch)
-    monkeypatch.setattr(MAML, "_first_size", lambda maml, count: count)
-    monkeypatch.setattr(MAML, "_outcome", small_gpu)
-    maml = build()
-    assert_same(maml.accumulate(batch), expected)
-    assert tried == [5, 3, 2, 2, 1]
-    tried.clear()
-    maml.accumulate(batch)  # the size that fits is remembered
-    assert tried == [2, 2, 1]
-    with pytest.raises(torch.cuda.OutOfMemoryError):  # an explicit size is not changed
-        build(tasks_at_once=3).accumulate(batch)
+    expected = build().accumulate(batch)
+    monkeypatch.setattr(baselines.maml, "on_streams", small_gpu)
+    with simulated_gpu():
+        maml = build().to("cuda")
+        on_gpu = TaskBatch(*(each.to("cuda") for each in batch))
+        assert_same(_on_cpu(maml.accumulate(on_gpu)), expected)
+        assert tried == [5, 3, 2, 2, 1]
+        tried.clear()
+        maml.accumulate(on_gpu)  # the number that fits is remembered
+        assert tried == [2, 2, 1]
+        tried.clear()
+        assert_same(_on_cpu(build(tasks_at_once=1).to("cuda").accumulate(on_gpu)), expected)
+        assert not tried  # an explicit number runs without streams
+
+
+def _on_cpu(outcome: Outcome) -> Outcome:
+    return Outcome(
+        outcome.loss.cpu(),
+        outcome.accuracy.cpu(),
+        {name: each.cpu() for name, each in outcome.gradients.items()},
+    )
 
 
 def test_one_task_that_does_not_fit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,8 +341,9 @@ def test_one_task_that_does_not_fit_is_an_error(monkeypatch: pytest.MonkeyPatch)
         raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(MAML, "_outcome", tiny_gpu)
-    with pytest.raises(torch.cuda.OutOfMemoryError):
-        build().accumulate(tasks(count=2))
+    batch = tasks(count=2)
+    with simulated_gpu(), pytest.raises(torch.cuda.OutOfMemoryError):
+        build().to("cuda").accumulate(TaskBatch(*(each.to("cuda") for each in batch)))
 
 
 def test_the_outcome_is_the_mean_over_tasks_and_adds_to_grad() -> None:

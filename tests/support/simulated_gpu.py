@@ -80,8 +80,13 @@ def _record(graph: SimulatedGraph, **options: Any) -> Iterator[None]:
 class _Stream:
     """In place of `torch.cuda.Stream`."""
 
+    def __init__(self, device: object = None) -> None: ...
+
     def wait_stream(self, other: _Stream) -> None:
         """Do nothing: all work is in order."""
+
+
+_STREAM = _Stream()
 
 
 class GpuTensor(Tensor):
@@ -272,7 +277,7 @@ def simulated_gpu() -> Iterator[list[str]]:
             "CUDAGraph": SimulatedGraph,
             "graph": _record,
             "Stream": _Stream,
-            "current_stream": _Stream,
+            "current_stream": lambda *_: _STREAM,
             "stream": nullcontext,
             "device": nullcontext,
             "reset_peak_memory_stats": lambda *_: None,
@@ -291,7 +296,7 @@ def simulated_gpu() -> Iterator[list[str]]:
             torch, "is_autocast_enabled", lambda device: device != "meta" and autocast(device)
         )
         patch.setattr(autograd, "_gpu_kernels", lambda: None)
-        patch.setattr(device_frames, "_kernel", lambda _: None)
+        patch.setattr(device_frames, "_kernels", lambda _: None)
         _reads.clear()
         with _Gpu(), _Renamed():
             yield _reads
