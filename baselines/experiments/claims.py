@@ -75,7 +75,8 @@ def judged(experiment: str, rows: Sequence[Row]) -> list[Judged]:
         rows: Rows of its result.
     """
     own = [_of_row(row) for row in rows if row.get("panel") == CLAIMS]
-    return own + (_JUDGES[experiment](rows) if experiment in _JUDGES else [])
+    others = [row for row in rows if row.get("panel") != CLAIMS]
+    return own + (_JUDGES[experiment](others) if experiment in _JUDGES else [])
 
 
 def _of_row(row: Row) -> Judged:

@@ -12,6 +12,7 @@ from baselines.experiments.rows import Row
 from baselines.experiments.runs import Trained
 from baselines.experiments.study import NO_NUMBERS, Experiment, Study
 from baselines.experiments.variants import fixed_classifier, inner_params, inner_step, variant
+from baselines.experiments.verdicts import CLAIMS, claim, not_tested
 from metaevents.episodes import Episode
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 _MAX_STEPS = 10
 
 _MODELS = ("snn-maml", "snn-fomaml", "cnn-maml")
+
+_FALLS = f"Without second-order terms accuracy falls, both with {_MAX_STEPS} inner steps at test"
 
 
 def after_each_step(run: Trained, max_steps: int = _MAX_STEPS) -> Variants:
@@ -42,10 +45,11 @@ def after_each_step(run: Trained, max_steps: int = _MAX_STEPS) -> Variants:
 
 
 def _step_rows(study: Study) -> list[Row]:
-    """Return a row per model and number of inner steps."""
-    rows = []
+    """Return a row per model and number of inner steps, and a verdict."""
+    rows, after_all = [], {}
     for run in study.runs.available(*study.models(_MODELS)):
         accuracies = study.measure_trainings("inner steps", after_each_step, run)
+        after_all[run.config.model] = accuracies[str(_MAX_STEPS)]
         for steps, accuracy in accuracies.items():
             rows.append(
                 {
@@ -58,17 +62,21 @@ def _step_rows(study: Study) -> list[Row]:
                 }
             )
     study.note("Changes are relative to one inner step, on the same episodes.")
-    return rows
+    pair = [after_all[model] for model in ("snn-maml", "snn-fomaml") if model in after_all]
+    if len(pair) < 2:
+        return [*rows, not_tested(_FALLS, network="snn")]
+    return [*rows, claim(_FALLS, pair, [1, -1], trained_apart=True, network="snn")]
 
 
 def _plot_steps(figure: Figure, rows: Sequence[Row]) -> None:
     """Draw the error over the number of inner steps."""
     axes = figure.subplots()
-    shown = [{**row, "method": row["model"].upper()} for row in rows]
+    measured = [row for row in rows if row.get("panel") != CLAIMS]
+    shown = [{**row, "method": row["model"].upper()} for row in measured]
     curves(axes, shown, "inner steps at test", "error", ["method"])
-    axes.set_xticks(sorted({row["inner steps at test"] for row in rows}))
+    axes.set_xticks(sorted({row["inner steps at test"] for row in measured}))
     log_percent(axes)
-    legend(figure, rows=rows)
+    legend(figure, rows=measured)
 
 
 def _frozen_rows(study: Study) -> list[Row]:
