@@ -25,8 +25,8 @@ from metaevents.episodes import EpisodeLoader
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-@pytest.mark.parametrize("tasks_at_once", [1, 2])
-def test_second_order_meta_gradients_equal_those_of_the_cpu(tasks_at_once: int) -> None:
+@pytest.mark.parametrize("tasks_at_once", [None, 1, 2])
+def test_second_order_meta_gradients_equal_those_of_the_cpu(tasks_at_once: int | None) -> None:
     config = SpikingConfig(frame_shape=(40, 2, 8, 16), ways=3, channels=(8, 16), burn_in=20)
     x = torch.poisson(
         torch.full((2, 12, *config.frame_shape), 0.4), generator=torch.Generator().manual_seed(0)
