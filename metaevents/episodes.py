@@ -551,7 +551,7 @@ class EpisodeLoader:
         stream = torch.cuda.current_stream(gpu)
         sent_on, jobs = self._sent
         if sent_on != stream or plan.index not in jobs:
-            ahead = [each for each in self._plans.values() if each.index >= plan.index]
+            ahead = [plan, *(each for each in self._plans.values() if each.index > plan.index)]
             sent = self._form.send(gpu, [[each] for each in ahead])
             jobs = dict(zip([each.index for each in ahead], sent, strict=True))
             self._sent = stream, jobs

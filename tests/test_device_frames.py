@@ -152,6 +152,25 @@ def test_a_loader_gives_the_episodes_of_the_cpu(
     assert [e.index for e in there.iterate([1, 0])] == [e.index for e in here.iterate([1, 0])]
 
 
+def test_passes_and_streams_side_by_side_give_the_same_episodes(
+    dataset: me.DoubleNMNIST, gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = EpisodeLoader(dataset, 3, 2, 3, episodes=6)
+    there = EpisodeLoader(dataset, 3, 2, 3, episodes=6, device="cuda")
+    passes = [iter(there), iter(there)]
+    order = [0, 1, 0, 0, 1, 1, 1, 0, 1, 0, 0, 1]
+    seen = [0, 0]
+    for number, turn in enumerate(order):
+        if number == 7:  # from here on, on another stream
+            stream = torch.cuda.Stream()
+            monkeypatch.setattr(torch.cuda, "current_stream", lambda *_, stream=stream: stream)
+        episode, expected = next(passes[turn]), here[seen[turn]]
+        assert episode.index == seen[turn]
+        assert torch.equal(episode.query_x.cpu(), expected.query_x)
+        assert torch.equal(episode.support_y.cpu(), expected.support_y)
+        seen[turn] += 1
+
+
 def test_events_stay_in_main_memory(dataset: me.DoubleNMNIST, gpu: None) -> None:
     episode = EpisodeLoader(dataset, 3, 1, 1, representation="events", device="cuda")[0]
     assert isinstance(episode.support_x, list)
