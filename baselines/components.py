@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from baselines.inference_mode import leaves_inference_mode, ordinary
+from baselines.network_learner import NetworkLearner
 from baselines.networks import ConvNet, SpikingNet
 from metaevents.benchmark.alignment import Versions, sides_of
 from metaevents.errors import UsageError
@@ -57,7 +58,7 @@ class MatchingConfig:
     sharing: float = 0.0
 
 
-class ComponentMatching(nn.Module):
+class ComponentMatching(NetworkLearner):
     """A learner that compares the components of samples.
 
     Nothing is trained on an episode, and every query is classified by itself.
@@ -65,10 +66,6 @@ class ComponentMatching(nn.Module):
     Args:
         net: The network, which takes single sides.
         config: How components are compared.
-
-    Attributes:
-        layout: Axis order of the samples, for `metaevents.evaluate`.
-        dtype: Dtype of the samples, for `metaevents.evaluate`.
 
     Raises:
         UsageError: The network has fewer convolutions.
@@ -81,9 +78,6 @@ class ComponentMatching(nn.Module):
         torch.Size([4, 3])
     """
 
-    layout = "TPHW"
-    dtype = torch.float32
-
     def __init__(self, net: SpikingNet | ConvNet, config: MatchingConfig | None = None) -> None:
         super().__init__()
         self.net, self.config = net, config or MatchingConfig()
@@ -92,16 +86,6 @@ class ComponentMatching(nn.Module):
             raise UsageError(
                 f"match_aligned={self.config.aligned}; the network has {len(net.body)} convolutions"
             )
-
-    @property
-    def representation(self) -> str:
-        """The network's input: "frames" or "sum"."""
-        return self.net.representation
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the parameters."""
-        return next(self.net.parameters()).device
 
     @leaves_inference_mode
     @torch.no_grad()

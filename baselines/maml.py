@@ -25,6 +25,7 @@ from torch.nn.functional import cross_entropy
 
 from baselines.cuda_graphs import GraphCache, form, graphs_possible, places
 from baselines.inference_mode import leaves_inference_mode, ordinary
+from baselines.network_learner import NetworkLearner
 from baselines.networks import ConvNet, Params, SpikingNet
 from baselines.parallel import on_streams, parallel_map, query_chunks
 from baselines.precision import products
@@ -261,7 +262,7 @@ def meta_gradient(
     )
 
 
-class MAML(nn.Module):
+class MAML(NetworkLearner):
     """A network that learns from a support set, with the options of its inner loop.
 
     Where the network has feedback (`networks.SpikingNet.align`), the inner loop propagates errors
@@ -281,8 +282,6 @@ class MAML(nn.Module):
         learning: Names of the network's parameters that the inner loop updates.
         inner_lrs: The learned inner learning rates, one per name in `learning`, if
             `config.learn_inner_lrs`.
-        layout: Axis order of the samples, for `metaevents.evaluate`.
-        dtype: Dtype of the samples, for `metaevents.evaluate`.
 
     Raises:
         UsageError: `config.layers` is unknown, or `config.learn_inner_lrs` is combined with an
@@ -295,9 +294,6 @@ class MAML(nn.Module):
         >>> classifier(torch.rand(3, 2, 16, 32)).shape
         torch.Size([3, 5])
     """
-
-    layout = "TPHW"
-    dtype = torch.float32
 
     @leaves_inference_mode
     def __init__(
@@ -330,16 +326,6 @@ class MAML(nn.Module):
                 device=self.device,
             )
             self.inner_lrs = nn.Parameter(rates)
-
-    @property
-    def representation(self) -> str:
-        """The network's input: "frames" or "sum"."""
-        return self.net.representation
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the parameters."""
-        return next(self.net.parameters()).device
 
     @leaves_inference_mode
     def adapt(self, support_x: Tensor, support_y: Tensor, ways: int) -> Callable[[Tensor], Tensor]:

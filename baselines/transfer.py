@@ -15,13 +15,14 @@ from torch.nn.functional import cross_entropy
 
 from baselines.cuda_graphs import GraphCache, form, graphs_possible, places
 from baselines.inference_mode import leaves_inference_mode, ordinary
+from baselines.network_learner import NetworkLearner
 from baselines.networks import ConvNet, SpikingNet
 from baselines.precision import products
 
 _CPU_CHUNK = 16  # samples per forward pass on a CPU
 
 
-class Transfer(nn.Module):
+class Transfer(NetworkLearner):
     """A learner with frozen features.
 
     Args:
@@ -30,19 +31,12 @@ class Transfer(nn.Module):
         lr: Learning rate of the new last layer.
         weight_decay: Weight decay of the new last layer.
 
-    Attributes:
-        layout: Axis order of the samples, for `metaevents.evaluate`.
-        dtype: Dtype of the samples, for `metaevents.evaluate`.
-
     Example:
         >>> from baselines.networks import ConvNet
         >>> classifier = Transfer(ConvNet()).adapt(torch.rand(6, 2, 16, 32), torch.arange(6) % 3, 3)
         >>> classifier(torch.rand(4, 2, 16, 32)).shape
         torch.Size([4, 3])
     """
-
-    layout = "TPHW"
-    dtype = torch.float32
 
     def __init__(
         self,
@@ -54,16 +48,6 @@ class Transfer(nn.Module):
         super().__init__()
         self._graphs = GraphCache()
         self.net, self.steps, self.lr, self.weight_decay = net, steps, lr, weight_decay
-
-    @property
-    def representation(self) -> str:
-        """The network's input: "frames" or "sum"."""
-        return self.net.representation
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the parameters."""
-        return next(self.net.parameters()).device
 
     @leaves_inference_mode
     def adapt(self, support_x: Tensor, support_y: Tensor, ways: int) -> Callable[[Tensor], Tensor]:

@@ -22,6 +22,7 @@ from baselines.experiments.verdicts import (
     NOT_TESTED,
     TRAININGS,
     verdict,
+    without_verdicts,
 )
 
 VERDICTS = (HOLDS, DOES_NOT_HOLD, NOT_RESOLVED, NOT_TESTED)
@@ -75,8 +76,7 @@ def judged(experiment: str, rows: Sequence[Row]) -> list[Judged]:
         rows: Rows of its result.
     """
     own = [_of_row(row) for row in rows if row.get("panel") == CLAIMS]
-    others = [row for row in rows if row.get("panel") != CLAIMS]
-    return own + (_JUDGES[experiment](others) if experiment in _JUDGES else [])
+    return own + (_JUDGES[experiment](without_verdicts(rows)) if experiment in _JUDGES else [])
 
 
 def _of_row(row: Row) -> Judged:

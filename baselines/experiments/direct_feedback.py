@@ -7,10 +7,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from baselines.experiments.plasticity import META_TRAINED, measure_rules, rule_rows
-from baselines.experiments.plots import dots, legend
+from baselines.experiments.plots import dots, legend, panels
 from baselines.experiments.rows import Row
 from baselines.experiments.study import Experiment, Study
-from baselines.experiments.verdicts import CLAIMS, MARGIN, claim, not_tested
+from baselines.experiments.verdicts import MARGIN, claim, not_tested
 from baselines.plasticity import RULES
 
 if TYPE_CHECKING:
@@ -57,14 +57,9 @@ def _rows(study: Study) -> list[Row]:
 
 def _plot(figure: Figure, rows: Sequence[Row]) -> None:
     """Draw dots at the accuracy, a panel per model."""
-    measured = [row for row in rows if row.get("panel") != CLAIMS]
-    models = list(dict.fromkeys(row["model"] for row in measured))
-    panels = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
-    for axes, model in zip(panels, models, strict=True):
-        shown = [row for row in measured if row["model"] == model]
+    for axes, shown in panels(figure, rows, "model"):
         dots(axes, shown, "accuracy", ["rule"], [META_TRAINED])
-        axes.set_title(model)
-    legend(figure, META_TRAINED, measured)
+    legend(figure, META_TRAINED, rows)
 
 
 DIRECT_FEEDBACK = Experiment(

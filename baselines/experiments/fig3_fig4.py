@@ -12,7 +12,7 @@ from baselines.experiments.rows import Row
 from baselines.experiments.runs import Trained
 from baselines.experiments.study import NO_NUMBERS, Experiment, Study
 from baselines.experiments.variants import fixed_classifier, inner_params, inner_step, variant
-from baselines.experiments.verdicts import CLAIMS, claim, not_tested
+from baselines.experiments.verdicts import claim, not_tested
 from metaevents.episodes import Episode
 
 if TYPE_CHECKING:
@@ -71,12 +71,11 @@ def _step_rows(study: Study) -> list[Row]:
 def _plot_steps(figure: Figure, rows: Sequence[Row]) -> None:
     """Draw the error over the number of inner steps."""
     axes = figure.subplots()
-    measured = [row for row in rows if row.get("panel") != CLAIMS]
-    shown = [{**row, "method": row["model"].upper()} for row in measured]
+    shown = [{**row, "method": row["model"].upper()} for row in rows]
     curves(axes, shown, "inner steps at test", "error", ["method"])
-    axes.set_xticks(sorted({row["inner steps at test"] for row in measured}))
+    axes.set_xticks(sorted({row["inner steps at test"] for row in rows}))
     log_percent(axes)
-    legend(figure, rows=measured)
+    legend(figure, rows=rows)
 
 
 def _frozen_rows(study: Study) -> list[Row]:

@@ -15,7 +15,7 @@ from baselines.experiments.rows import Row
 from baselines.experiments.runs import Trained
 from baselines.experiments.study import Experiment, Study
 from baselines.experiments.variants import fixed_classifier, inner_params, run_update
-from baselines.experiments.verdicts import CLAIMS, MARGIN, claim, not_tested
+from baselines.experiments.verdicts import MARGIN, claim, not_tested
 from baselines.maml import MAML, InnerUpdate, adapt
 from baselines.networks import Params
 from metaevents.episodes import Episode
@@ -174,11 +174,10 @@ def scaled(update: InnerUpdate, factor: float) -> InnerUpdate:
 
 def _plot(figure: Figure, rows: Sequence[Row]) -> None:
     """Draw dots at the accuracy."""
-    measured = [row for row in rows if row.get("panel") != CLAIMS]
     axes = figure.subplots()
-    dots(axes, measured, "accuracy", ["support"], ["model"])
+    dots(axes, rows, "accuracy", ["support"], ["model"])
     axes.set_ylabel("support samples")
-    legend(figure, "", measured)
+    legend(figure, "", rows)
 
 
 ONLINE = Experiment(

@@ -7,7 +7,7 @@ visible. Legends stand beside the axes and never on the data. Titles and files a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +87,21 @@ def curves(
     axes.set_xlabel(x)
     axes.set_ylabel(_label(y))
     axes.grid(alpha=0.3)
+
+
+def panels(figure: Figure, rows: Sequence[Row], column: str) -> Iterator[tuple[Axes, list[Row]]]:
+    """Yield a panel for each value of a column, under its title, and the rows that have it.
+
+    Args:
+        figure: The empty figure; the panels share the vertical axis.
+        rows: All rows.
+        column: The column.
+    """
+    values = list(dict.fromkeys(row[column] for row in rows))
+    axes = figure.subplots(1, len(values), sharey=True, squeeze=False)[0]
+    for each, value in zip(axes, values, strict=True):
+        yield each, [row for row in rows if row[column] == value]
+        each.set_title(value)
 
 
 def log_percent(axes: Axes) -> None:

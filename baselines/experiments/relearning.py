@@ -13,12 +13,12 @@ from torch import nn
 
 from baselines.accuracy import Classifier
 from baselines.experiments.accuracy import EpisodeAccuracies
-from baselines.experiments.plots import curves, legend
+from baselines.experiments.plots import curves, legend, panels
 from baselines.experiments.rows import Row
 from baselines.experiments.runs import Trained
 from baselines.experiments.study import Experiment, Study
 from baselines.experiments.variants import Net, fixed_classifier, inner_params, run_update
-from baselines.experiments.verdicts import CLAIMS, MARGIN, claim, not_tested
+from baselines.experiments.verdicts import MARGIN, claim, not_tested
 from baselines.init import lsuv_init
 from baselines.maml import MAML, MAMLConfig, adapt
 from baselines.models import build_network
@@ -252,14 +252,9 @@ def _name(rate: float, steps: int) -> str:
 
 def _plot(figure: Figure, rows: Sequence[Row]) -> None:
     """Draw the accuracy on A along the phases, a panel per network."""
-    measured = [row for row in rows if row.get("panel") != CLAIMS]
-    networks = list(dict.fromkeys(row["network"] for row in measured))
-    panels = figure.subplots(1, len(networks), sharey=True, squeeze=False)[0]
-    for axes, network in zip(panels, networks, strict=True):
-        shown = [row for row in measured if row["network"] == network]
+    for axes, shown in panels(figure, rows, "network"):
         curves(axes, shown, "phase", "accuracy", ["initial weights"])
-        axes.set_title(network)
-    legend(figure, "initial weights", measured)
+    legend(figure, "initial weights", rows)
 
 
 RELEARNING = Experiment(

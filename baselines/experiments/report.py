@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from baselines.experiments.rows import Row, grouped
 from baselines.experiments.study import Study
+from baselines.experiments.verdicts import without_verdicts
 from metaevents._version import __version__
 from metaevents.benchmark.markdown import table
 from metaevents.datasets import ComposedDataset
@@ -172,7 +173,7 @@ def figures(
 
     Args:
         document: The JSON document of the result.
-        plot: Draws the rows into an empty figure.
+        plot: Draws the measured rows into an empty figure.
 
     Returns:
         "png" and "svg" -> content of the file.
@@ -189,7 +190,7 @@ def figures(
     with rc_context(style):
         figure = Figure(figsize=(9, 4.5), layout="constrained")
         figure.suptitle(f"{document['title']} ({document['data']})")
-        plot(figure, document["rows"])
+        plot(figure, without_verdicts(document["rows"]))
         figure.supxlabel(_facts(document), fontsize=6, color="gray")
         for kind, extra in (("png", {}), ("svg", {"Date": None})):
             buffer = io.BytesIO()

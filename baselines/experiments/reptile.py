@@ -10,7 +10,7 @@ from baselines.experiments.plots import dots, legend
 from baselines.experiments.rows import Row
 from baselines.experiments.runs import Trained
 from baselines.experiments.study import Experiment, Study
-from baselines.experiments.verdicts import CLAIMS, claim, not_tested
+from baselines.experiments.verdicts import claim, not_tested
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,11 +64,10 @@ def _unchanged(run: Trained) -> Variants:
 
 def _plot(figure: Figure, rows: Sequence[Row]) -> None:
     """Draw dots at the accuracy."""
-    measured = [row for row in rows if row.get("panel") != CLAIMS]
     axes = figure.subplots()
-    dots(axes, measured, "accuracy", ["method"], ["network"])
+    dots(axes, rows, "accuracy", ["method"], ["network"])
     axes.set_ylabel("meta-learning")
-    legend(figure, "network", measured)
+    legend(figure, "network", rows)
 
 
 REPTILE = Experiment(

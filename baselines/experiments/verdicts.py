@@ -10,7 +10,7 @@ if the interval over trainings gives the same verdict. Without them it is not re
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import sqrt
 from typing import Any
 
@@ -155,6 +155,11 @@ def claim(
         if between is None or verdict(*between, bound) != outcome:
             outcome = NOT_RESOLVED
     return {**row, "verdict": outcome}
+
+
+def without_verdicts(rows: Iterable[Row]) -> list[Row]:
+    """Return those of an experiment's rows that are no verdicts."""
+    return [row for row in rows if row.get("panel") != CLAIMS]
 
 
 def not_tested(text: str, **columns: Any) -> Row:

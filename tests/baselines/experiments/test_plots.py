@@ -14,6 +14,7 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed; pip insta
 from matplotlib.figure import Figure
 
 from baselines.experiments import EXPERIMENTS, plots, redraw
+from baselines.experiments.verdicts import without_verdicts
 
 RESULTS = Path(__file__).parents[3] / "cards" / "results"
 DOCUMENTS = sorted(RESULTS.glob("*/*/*/*.json"))
@@ -23,7 +24,7 @@ DOCUMENTS = sorted(RESULTS.glob("*/*/*/*.json"))
 def test_legends_stand_beside_the_axes_and_name_the_intervals(path: Path) -> None:
     document = json.loads(path.read_text("utf-8"))
     figure = Figure(figsize=(9, 4.5), layout="constrained")
-    EXPERIMENTS[document["experiment"]].plot(figure, document["rows"])
+    EXPERIMENTS[document["experiment"]].plot(figure, without_verdicts(document["rows"]))
     figure.draw_without_rendering()
     (legend,) = figure.legends
     box = legend.get_window_extent()
