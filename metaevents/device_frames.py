@@ -146,7 +146,7 @@ class DeviceCounts:
         target = torch.float32 if dtype is None else dtype
         merged = form.frame_shape[0] if form.summed else form.merged
         kernels = _kernels(self.device.type)
-        extra = numbers[3 * rows :]
+        extra = numbers[3 * rows :].clone()  # of the caller's own: a job can be filled again
         if merged == 1 and not form.summed:
             out = torch.zeros(shape, dtype=target, device=self.device)
             table = self._table(target)

@@ -171,6 +171,18 @@ def test_passes_and_streams_side_by_side_give_the_same_episodes(
         seen[turn] += 1
 
 
+def test_an_episode_that_the_caller_changed_comes_back_unchanged(
+    dataset: me.DoubleNMNIST, gpu: None
+) -> None:
+    loader = EpisodeLoader(dataset, 3, 1, 2, episodes=6, device="cuda")
+    for _ in range(2):
+        first = loader[0]
+        assert first.support_y.tolist() == [0, 1, 2]
+        first.support_y.add_(1)
+        first.query_x.zero_()
+        assert loader[0].query_x.sum() > 0
+
+
 def test_events_stay_in_main_memory(dataset: me.DoubleNMNIST, gpu: None) -> None:
     episode = EpisodeLoader(dataset, 3, 1, 1, representation="events", device="cuda")[0]
     assert isinstance(episode.support_x, list)
