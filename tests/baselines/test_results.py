@@ -24,7 +24,7 @@ FILES = sorted(
     for path in RESULTS.rglob("*")
     if path.is_file()
     and path.relative_to(RESULTS).parts[0] not in WORK
-    and not path.is_relative_to(DEALS)
+    and path.parent.name != "deals"
 )
 DOCUMENTS = [path for path in FILES if path.suffix == ".json"]
 SAMPLE = RESULTS / "double-nmnist" / "published" / "all"
@@ -98,14 +98,18 @@ def test_the_published_values_are_the_experiments(path: Path) -> None:
     assert EXPERIMENTS[path.stem].beside_published(measured) == document["rows"]
 
 
-def test_the_table_of_the_deals_is_written_from_its_rows(tmp_path: Path) -> None:
-    document = read(DEALS / "deals.json")
+@pytest.mark.parametrize("dataset", ["double-nmnist", "double-asl-dvs"])
+def test_the_table_of_the_deals_is_written_from_its_rows(dataset: str, tmp_path: Path) -> None:
+    folder = RESULTS / dataset / "deals"
+    document = read(folder / "deals.json")
+    assert document["simulated"] is (dataset == "double-asl-dvs")
+    assert {row["deal"] for row in document["rows"]} == set(range(1, 11))
     (tmp_path / "rows").mkdir()
     for number, row in enumerate(document["rows"]):
         (tmp_path / "rows" / f"{number:03}.json").write_text(json.dumps(row), "utf-8")
     for path in write_tables(tmp_path):
-        assert path.read_text("utf-8") == (DEALS / path.name).read_text("utf-8")
-    assert {path.name for path in DEALS.iterdir()} == {"deals.json", "deals.md"}
+        assert path.read_text("utf-8") == (folder / path.name).read_text("utf-8")
+    assert {path.name for path in folder.iterdir()} == {"deals.json", "deals.md"}
 
 
 def test_trivial_baselines_have_the_accuracy_of_their_entries_in_every_deal() -> None:
