@@ -16,11 +16,11 @@ if ! python3 -c "import sys, torch; sys.exit(not torch.cuda.is_available())" 2>/
 fi
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 # Most of the tests' time is spent in starting the GPU and in compilers, so four groups run at once.
-export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((($(nproc) + 3) / 4))}"
+threads="${OMP_NUM_THREADS:-$((($(nproc) + 3) / 4))}"
 logs="$(mktemp -d)"
 trap 'rm -rf "$logs"' EXIT
 group() {
-    python3 -m pytest -q -p no:cacheprovider "$@"
+    OMP_NUM_THREADS="$threads" python3 -m pytest -q -p no:cacheprovider "$@"
 }
 group tests/baselines/snn/test_pooling.py >"$logs/1" 2>&1 & groups=($!)
 group tests/baselines/snn/test_recurrence.py tests/test_device_frames.py >"$logs/2" 2>&1 & groups+=($!)
@@ -35,5 +35,4 @@ if [ "$failed" != 0 ]; then
     echo "tests failed; nothing was measured" >&2
     exit 1
 fi
-unset OMP_NUM_THREADS
 python3 tests/gpu/bench.py --out "$out" ${archive:+--archive "$archive"}
