@@ -12,6 +12,7 @@ import pytest
 
 from baselines.config import recipe
 from baselines.experiments.claims import VERDICTS
+from baselines.learners import SHIPPED
 from baselines.reproduction_card import (
     VALUES_MARK,
     VERDICTS_MARK,
@@ -21,6 +22,7 @@ from baselines.reproduction_card import (
     reproduction_card,
     trainings_difference,
 )
+from baselines.weights_file import read_weights
 from metaevents.benchmark.entries import Entry
 from metaevents.benchmark.validation import admit
 from metaevents.errors import UsageError
@@ -171,3 +173,16 @@ def test_what_differs_from_the_papers_recipe_is_said_in_words() -> None:
         "shift augmentation", "2,000 steps (paper 20,000)", "7 inner steps at test (paper 1)",
     ):  # fmt: skip
         assert words in best
+
+
+def test_entries_are_results_of_the_weights_of_the_release(entries: list[Entry]) -> None:
+    weights = [read_weights(path) for path in sorted(SHIPPED.glob("*.safetensors"))]
+    facts, checked = Facts(tuple(entries), {}, tuple(weights)), 0
+    for entry in entries:
+        if entry.protocol["version"] != 2 or not (entry.report["seen"] or {}).get("config"):
+            continue
+        found = facts.weights_of(entry)
+        assert found is not None, entry.path
+        assert found.record.step == entry.report["seen"]["step"], entry.path
+        checked += 1
+    assert checked > 40
