@@ -141,11 +141,17 @@ class Baseline:
             "to choose" in phrase for phrase in phrases
         )
         if phrases and not self._force and not by_definition:
+            wanted = {"classes": dataset.class_split, "pairing": dataset.pairing}
+            differs = [
+                f"with {name}={value!r}"
+                for name, value in wanted.items()
+                if getattr(self.config, name) != value
+            ]
+            advice = " and ".join(differs) or "on other recordings than those of the test"
             raise UsageError(
                 f"the weights have seen the {dataset.split} split of {dataset.name} "
                 f"({dataset.class_split}, pairing {dataset.pairing}): {'; '.join(phrases)}; train "
-                f"with classes={dataset.class_split!r}, or force the evaluation, which marks the "
-                "report"
+                f"{advice}, or force the evaluation, which marks the report"
             )
         return "; ".join(phrases) or None
 

@@ -81,8 +81,8 @@ class MAMLConfig:
         second_order: Differentiate through the inner gradients; False is first-order MAML.
         layers: The layers that the inner loop updates: "all", "head", "body", or a number i, which
             freezes the layers below i.
-        tasks_at_once: Tasks per batched call (`torch.func.vmap`). None takes one. On a GPU these
-            calls run side by side, as many as fit its memory.
+        tasks_at_once: Tasks per batched call (`torch.func.vmap`). None takes one per call; on a
+            GPU, as many of these calls run side by side as fit its memory.
         queries_per_chunk: Queries per task in one forward and backward pass, which bounds memory;
             None chooses, see `parallel.query_chunks`.
     """
@@ -514,7 +514,7 @@ class MAML(NetworkLearner):
                     raise
             torch.cuda.empty_cache()
             self._fitting_tasks = size = -(-size // 2)
-            logger.info("tasks at once are reduced to %d to fit the GPU's memory", size)
+            logger.info("the GPU's memory is too small for all tasks at once; %d run at once", size)
 
     def _outcome(self, params: Params, batch: TaskBatch) -> Outcome:
         """Return the outcome of one batched call, summed over its tasks."""

@@ -1,4 +1,4 @@
-"""What all learners have that hold a network."""
+"""The base of learners that hold a network."""
 
 from __future__ import annotations
 

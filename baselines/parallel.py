@@ -104,8 +104,8 @@ def on_streams(
     One task of a small network leaves much of a GPU idle. Streams fill it, and a CUDA graph keeps
     them. Unlike a batched call, they need no copies that bring the tasks' results together.
 
-    The calls begin after the work of the current stream, which goes on after all of them. So memory
-    of one call is used again by the next one on the same stream in the right order.
+    Every call waits for the work of the current stream, and then the current stream waits for all
+    calls. So no stream uses memory that another one still reads.
 
     Args:
         function: Must not change tensors that other calls use.

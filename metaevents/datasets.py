@@ -501,7 +501,7 @@ class ComposedDataset:
             stacks: [stacks, n, sides] archive indices.
             bins: As for `stack_on`.
             summed: As for `stack_on`.
-            extra: [stacks, m] int64 that travels along.
+            extra: [stacks, m] int64 to send with them.
 
         Returns:
             What `fill_on` takes, for each stack.
@@ -534,7 +534,7 @@ class ComposedDataset:
         return self._counts_on(device).fill(job, self._form(bins, summed), dtype)
 
     def _form(self, bins: int | None, summed: bool) -> Form:
-        """Return what samples become on a device."""
+        """Return how recordings become samples on a device."""
         from metaevents.device_frames import Form
 
         step = self.rules.composition.side_shape[1]

@@ -4,7 +4,7 @@ The recordings are copied to a device once per process. After that an episode se
 of its recordings, and the results are bit for bit those of `metaevents.frames`. To send the places
 of many episodes takes as long as to send those of one.
 
-Which recordings an episode has is left to `metaevents.sampling`, the GPU kernel to
+Which recordings an episode has is left to `metaevents.sampling`, the GPU kernels to
 `metaevents.frames_triton`. Without Triton, operations of torch do the same.
 """
 
@@ -32,7 +32,7 @@ _MAX_INDEX = 2**31 - 1  # of a cell in one sample, which int32 holds
 
 @dataclass(frozen=True)
 class Form:
-    """What recordings become.
+    """How recordings become samples.
 
     Attributes:
         frame_shape: (T, P, H, W) of the recordings' cells.
@@ -58,8 +58,8 @@ class Job:
     """The places of the recordings of a stack of samples, on a device.
 
     Attributes:
-        numbers: [3 rows + m] the first entry of each recording, one after the last of each, where
-            the cell 0 of each lies in the stack, and what travelled along.
+        numbers: [3 rows + m] int64: the first entry of each recording, its last entry plus one, the
+            place of its cell 0 in the stack, and the numbers that were sent with them.
         samples: Number of samples.
         rows: Number of recordings.
         entries: Number of entries of all recordings.
@@ -104,8 +104,8 @@ class DeviceCounts:
             first: [stacks, n, sides]; sample i of a stack consists of the entries
                 first[i, s] .. last[i, s] - 1 of the columns, for each side s.
             last: [stacks, n, sides], see `first`.
-            form: What the samples become.
-            extra: [stacks, m] int64 that travels along.
+            form: How recordings become samples.
+            extra: [stacks, m] int64 to send with them.
 
         Returns:
             What `fill` takes, for each stack.
@@ -136,8 +136,8 @@ class DeviceCounts:
             dtype: As for `frames.numpy_dtype`, or torch.bfloat16.
 
         Returns:
-            The counts [n, T / merged, P, H, W], or [n, P, H, W] if summed, and [m] what travelled
-            along.
+            The counts [n, T / merged, P, H, W], or [n, P, H, W] if summed, and the numbers [m] that
+            were sent with them.
         """
         import torch
 
@@ -146,7 +146,7 @@ class DeviceCounts:
         target = torch.float32 if dtype is None else dtype
         merged = form.frame_shape[0] if form.summed else form.merged
         kernels = _kernels(self.device.type)
-        extra = numbers[3 * rows :].clone()  # of the caller's own: a job can be filled again
+        extra = numbers[3 * rows :].clone()  # the caller may change it
         if merged == 1 and not form.summed:
             out = torch.zeros(shape, dtype=target, device=self.device)
             table = self._table(target)
@@ -172,7 +172,7 @@ class DeviceCounts:
         """Return the entries of recordings, and which of the recordings each belongs to.
 
         Args:
-            numbers: The first entry of each recording, and then one after the last of each.
+            numbers: See `Job`.
             rows: Number of recordings.
             total: Number of entries, which saves asking the device.
         """

@@ -101,7 +101,7 @@ class Experiment:
         title: Headline.
         rows: Runs the experiment; returns one flat row per number or point. A column "panel"
             divides the rows into several tables.
-        plot: Draws rows into an empty figure; those with verdicts are left out before.
+        plot: Draws the rows that are no verdicts into an empty figure.
         claim: What the paper says about it, beyond the published values.
         published: Rows of the paper: columns that identify a row of the experiment, and columns
             "published..." to add to it.

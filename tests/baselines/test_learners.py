@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,25 @@ def test_a_test_of_seen_recordings_is_refused_or_marked(split: str, archive: Pat
     with pytest.raises(UsageError, match=r"1 of its \d+ recordings were"):
         score(learner(archive, **seen), test)
     assert "1 of its" in score(learner(archive, force=True, **seen), test).overlap
+
+
+@pytest.mark.parametrize(
+    ("changes", "advice"),
+    [
+        ({}, "train on other recordings than those of the test, or force"),
+        ({"pairing": "published"}, "train with pairing='all', or force"),
+        ({"classes": "novel-components"}, "train with classes='published', or force"),
+    ],
+    ids=str,
+)
+def test_a_refusal_advises_what_the_training_lacked(
+    changes: dict[str, str], advice: str, archive: Path
+) -> None:
+    test = me.load("double-nmnist", archive, "test")
+    seen = weights(archive, trained=Seen((), (test.recording_ids(0)[0][0],)))
+    tested = from_weights(replace(seen, config=replace(seen.config, **changes)), "weights")
+    with pytest.raises(UsageError, match=re.escape(advice)):
+        tested.overlap(test)
 
 
 def test_published_pairing_is_marked_for_its_own_leak_and_refused_for_any_other(

@@ -15,7 +15,7 @@ if ! python3 -c "import sys, torch; sys.exit(not torch.cuda.is_available())" 2>/
     exit 2
 fi
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
-# Most of the tests' time is spent in starting the GPU and in compilers, so four groups run at once.
+# The tests mostly wait for compilers and for the start of the GPU, so four groups run at once.
 threads="${OMP_NUM_THREADS:-$((($(nproc) + 3) / 4))}"
 logs="$(mktemp -d)"
 trap 'rm -rf "$logs"' EXIT
