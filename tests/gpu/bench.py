@@ -247,6 +247,7 @@ def main() -> None:
             "triton": triton.__version__,
             "python": platform.python_version(),
             "recordings": "simulated" if options.archive is None else "sample",
+            "seconds": {},
         }
         for part in options.parts:
             start = time.perf_counter()
@@ -256,7 +257,8 @@ def main() -> None:
                 "validation": lambda: validation(archive),
                 "training": lambda: training(archive, Path(folder)),
             }[part]()
-            print(f"{part}: {time.perf_counter() - start:.1f} s", flush=True)
+            results["seconds"][part] = time.perf_counter() - start
+            print(f"{part}: {results['seconds'][part]:.1f} s", flush=True)
             options.out.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     print(json.dumps(results, indent=1))
 

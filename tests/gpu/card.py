@@ -40,6 +40,7 @@ def part(results: Mapping[str, Any]) -> str:
         *steps(results.get("steps", {})),
         "",
         *validation(results.get("validation", {}), results.get("training", {})),
+        *script(results.get("tests", {}), results.get("seconds", {})),
     ]
     return "\n".join(lines)
 
@@ -110,6 +111,26 @@ def validation(measured: Mapping[str, Any], training: Mapping[str, Any]) -> list
         "",
         f"{training['steps']} steps of the paper's recipe with two validations of "
         f"{training['val_episodes']} episodes: {training['seconds']:.1f} s.",
+    ]
+
+
+def script(tests: Mapping[str, Any], seconds: Mapping[str, float]) -> list[str]:
+    """Return the sentence about the tests and the time of the whole script.
+
+    Raises:
+        SystemExit: A test failed.
+    """
+    if not tests:
+        return []
+    if tests["failed"]:
+        raise SystemExit(
+            f"{RESULTS}: {tests['failed']} tests failed; figures are published when all tests pass"
+        )
+    return [
+        "",
+        f"{tests['passed']} tests for a GPU passed. The script took "
+        f"{tests['seconds'] + sum(seconds.values()):.0f} s, {tests['seconds']:.0f} of them for the "
+        "tests.",
     ]
 
 
