@@ -1,4 +1,4 @@
-"""Reference models for metaevents: SNN-MAML, first-order MAML, CNN-MAML and transfer learning.
+"""Reference models for metaevents: MAML, first-order MAML, REPTILE, transfer, component matching.
 
 After Stewart and Neftci 2022, "Meta-learning spiking neural networks with surrogate gradient
 descent", doi 10.1088/2634-4386/ac8828. `load` returns a trained model as a learner for

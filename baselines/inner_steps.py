@@ -53,7 +53,7 @@ def with_best_test_steps(
     """
     config, record = weights.config, weights.record
     val = load(config.dataset, archive, "val", pairing=config.pairing, classes=config.classes)
-    if not set(Seen.of(val).recordings) <= set(record.chosen.recordings):
+    if not set(Seen.of(val).contents) <= set(record.chosen.contents):
         raise UsageError(
             f"{path} was validated on other recordings than {archive} has for validation; give the "
             "archive that the run was trained on"

@@ -150,8 +150,8 @@ def read_weights(path: PathLike) -> Weights:
             f"{path} does not fit its own description ({reason}); copy or train it again"
         ) from error
     tensors = _tensors(path, content)
-    stated = metadata.get("sha256")  # some of the shipped weights have none
-    if stated not in (None, tensors_digest(tensors, metadata["config"], metadata["record"])):
+    digest = tensors_digest(tensors, metadata["config"], metadata["record"])
+    if metadata.get("sha256") != digest:
         raise UsageError(
             f"{path} has other numbers or another description than were written; copy or train it "
             "again"

@@ -1,4 +1,4 @@
-"""Few-shot learning on event cameras: Double N-MNIST and Double ASL-DVS.
+"""Few-shot learning on event cameras: Double N-MNIST, Double ASL-DVS and N-Omniglot.
 
 Archives of recordings, reproducible episodes, an evaluation and a leaderboard:
 

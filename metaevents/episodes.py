@@ -56,8 +56,9 @@ class Episode:
         query_x: [ways * queries, ...], in the form of `support_x`.
         query_y: [ways * queries] int64 labels, in random order.
         classes: Class names; the position is the label.
-        support_ids: The (left id, right id) of every support sample, in the order of the labels.
-        query_ids: The (left id, right id) of every query sample, in the order of the labels.
+        support_ids: The recording ids of every support sample, left to right, in the order of the
+            labels: (left id, right id) for two sides.
+        query_ids: The recording ids of every query sample, likewise.
         index: The episode's place in the loader's stream.
     """
 
@@ -137,13 +138,12 @@ class Episode:
         return {"train": (self.support_x, self.support_y), "test": (self.query_x, self.query_y)}
 
     def numpy(self) -> dict[str, Any]:
-        """Return support_x, support_y, query_x and query_y as NumPy arrays, by name."""
+        """Return support_x, support_y, query_x and query_y as NumPy arrays, by name.
 
-        def array(value: Any) -> Any:
-            return value.detach().cpu().numpy() if hasattr(value, "detach") else value
-
+        NumPy has no bfloat16: such samples become float32, with the same values.
+        """
         return {
-            name: array(getattr(self, name))
+            name: to_array(getattr(self, name))
             for name in ("support_x", "support_y", "query_x", "query_y")
         }
 
@@ -161,6 +161,16 @@ class Episode:
                 "query_y": self.query_y.tolist(),
             }
         )
+
+
+def to_array(value: Any) -> Any:
+    """Return a tensor as a NumPy array, bfloat16 as float32; anything else as it is."""
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        return value
+    value = value.detach().cpu()
+    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
 
 
 def _form(samples: Any) -> str:
@@ -604,6 +614,11 @@ class _SampleForm:
                     f"{name} needs a time axis, representation={representation!r} has none; "
                     "use representation='frames'"
                 )
+        if representation == "events" and layout != LAYOUTS[0]:
+            raise UsageError(
+                f"layout={layout!r} orders the axes of frames and sums, representation='events' "
+                "has none; leave it out"
+            )
         dataset.merged_bins(bins)  # raises for a number that does not divide T
         numpy_dtype(dtype)  # raises for an unknown one
         if not (transform is None or callable(transform)):

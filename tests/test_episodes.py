@@ -312,6 +312,7 @@ def test_a_workers_memory_does_not_grow_with_episodes(dataset: me.DoubleNMNIST) 
         ({"dtype": torch.int32}, "choose torch.float32"),
         ({"layout": "TNPHW", "representation": "sum"}, "layout='TNPHW' needs a time axis"),
         ({"bins": 10, "representation": "events"}, "bins needs a time axis"),
+        ({"layout": "TPWH", "representation": "events"}, "representation='events' has none"),
         ({"bins": 7}, "bins=7 does not divide the 100 time bins; give a divisor"),
         ({"bins": 0}, "bins=0 is out of range"),
         ({"bins": 200}, "bins=200 does not divide"),
@@ -347,6 +348,15 @@ def test_numpy_numbers_give_the_same_episodes(dataset: me.DoubleNMNIST) -> None:
         assert {type(getattr(loader, name)) for name in numbers} == {int}
         assert loader[kind(4)].digest() == expected[4]
         assert loader.draw(kind(4)) == loader.draw(4)
+
+
+def test_bfloat16_becomes_float32_in_numpy(dataset: me.DoubleNMNIST) -> None:
+    options = {"ways": 3, "queries": 4, "representation": "sum"}
+    arrays = me.EpisodeLoader(dataset, dtype=torch.bfloat16, **options)[0].numpy()
+    tensors = me.EpisodeLoader(dataset, dtype=torch.bfloat16, **options)[0]
+    assert arrays["query_x"].dtype == np.float32
+    assert arrays["query_y"].dtype == np.int64
+    np.testing.assert_array_equal(arrays["query_x"], tensors.query_x.float().numpy())
 
 
 @pytest.mark.parametrize("value", [3.0, True, np.True_, float("nan"), float("inf"), "3", "x", [3]])

@@ -91,14 +91,15 @@ def evaluate(
         learner: Object with `adapt(support_x, support_y, ways) -> classifier`, called by position,
             or a function with that signature. `classifier(query_x)` returns scores [n, ways].
             `metaevents.benchmark.learners` lists the optional attributes.
-        dataset: The test split, with the pairing and the class split to evaluate on.
+        dataset: The test split, with the pairing and the class split to evaluate on. With another
+            split, the report says that it deviates from the protocol.
         protocol: "5way-1shot", "5way-5shot", "20way-1shot", "20way-5shot", "sample-5way-1shot" or
             "sample-5way-5shot". A version can follow, as in "sample-5way-1shot-v1"; without it,
             the newest is taken.
         episodes: Number of episodes. None takes the protocol's. With another number, the report
             says that it deviates from the protocol.
         queries: Queries per class. None takes the protocol's; another number likewise deviates.
-        trials: How many times to run the protocol, on disjoint streams of episodes. Trial k uses
+        trials: How many times to run the protocol, on independent lists of episodes. Trial k uses
             the protocol's seed + k. The report is that of trial 0; its `trials` holds mean and
             standard deviation over all. The published figures are over 10 trials.
         workers: Number of workers that prepare episodes, as for `EpisodeLoader`. 0 prepares each

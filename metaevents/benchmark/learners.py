@@ -4,10 +4,12 @@ A learner is any object with `adapt(support_x, support_y, ways) -> classifier`, 
 that signature; `classifier(query_x)` returns scores [n, ways]. Optional attributes say which input
 the learner wants and report on it. A bound method has those of its object:
 
-    representation, layout, bins, dtype, device
+    representation, layout, bins, dtype
         As for `EpisodeLoader`. `dtype` may be a string ("uint8").
+    device
+        Where the learner wants its input. Episodes are made on the CPU and moved there.
     numpy
-        True for numpy arrays instead of tensors.
+        True for NumPy arrays instead of tensors; bfloat16 becomes float32.
     parameters
         The number of parameters, or their holder (a module, tensors), or a method that returns
         either.
@@ -38,7 +40,7 @@ import numpy as np
 
 from metaevents.arguments import whole_number
 from metaevents.datasets import ComposedDataset
-from metaevents.episodes import Episode
+from metaevents.episodes import Episode, to_array
 from metaevents.errors import MetaeventsError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -193,8 +195,8 @@ class Runner:
         """
         import torch
 
-        if self.numpy and isinstance(query_x, torch.Tensor):
-            query_x = query_x.cpu().numpy()
+        if self.numpy:
+            query_x = to_array(query_x)
         with (
             torch.inference_mode(False),
             torch.no_grad(),
@@ -224,9 +226,7 @@ class Runner:
         query_x = query_x[:, :queries] if self.sample_axis else query_x[:queries]
         arguments: list[Any] = [episode.support_x, episode.support_y, query_x]
         if self.numpy:
-            arguments = [
-                each.cpu().numpy() if isinstance(each, torch.Tensor) else each for each in arguments
-            ]
+            arguments = [to_array(each) for each in arguments]
         with (
             torch.inference_mode(False),
             torch.enable_grad(),
@@ -346,7 +346,7 @@ def _torch_dtype(value: Any) -> torch.dtype | None:
     except Exception:  # whatever numpy says of something that is no dtype
         dtype = None
     if not isinstance(dtype, torch.dtype):
-        raise UsageError(f"dtype={value!r:.80}; choose float32, float16 or uint8")
+        raise UsageError(f"dtype={value!r:.80}; choose float32, float16, bfloat16 or uint8")
     return dtype
 
 

@@ -144,7 +144,7 @@ def evaluation_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole_number(0, MAX_PROCESSES),
         default=0,
         metavar="N",
-        help="number of processes that prepare episodes; 0 prepares them in the main process",
+        help="number of threads or processes that prepare episodes; 0 takes none",
     )
     parser.add_argument(
         "--no-probe",

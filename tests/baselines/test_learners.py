@@ -27,6 +27,12 @@ def score(learner: Baseline, dataset: me.DoubleNMNIST | Any) -> Any:
     return me.evaluate(learner, dataset, "sample-5way-1shot", episodes=2, queries=2, progress=False)
 
 
+def one_recording(dataset: me.DoubleNMNIST | Any) -> Seen:
+    """The record of one recording of a dataset, without its classes."""
+    seen = Seen.of(dataset)
+    return Seen((), seen.recordings[:1], seen.contents[:1])
+
+
 @pytest.fixture(scope="module")
 def archive(nmnist_root: Path) -> Path:
     return nmnist_root / "double-nmnist.h5"
@@ -50,8 +56,7 @@ def test_a_test_of_trained_classes_is_refused_or_marked(archive: Path) -> None:
 @pytest.mark.parametrize("split", ["trained", "chosen"])
 def test_a_test_of_seen_recordings_is_refused_or_marked(split: str, archive: Path) -> None:
     test = me.load("double-nmnist", archive, "test")
-    one = test.recording_ids(0)[0][0]
-    seen = {split: Seen(("02",) if split == "chosen" else (), (one,))}
+    seen = {split: replace(one_recording(test), classes=("02",) if split == "chosen" else ())}
     with pytest.raises(UsageError, match=r"1 of its \d+ recordings were"):
         score(learner(archive, **seen), test)
     assert "1 of its" in score(learner(archive, force=True, **seen), test).overlap
@@ -70,7 +75,7 @@ def test_a_refusal_advises_what_the_training_lacked(
     changes: dict[str, str], advice: str, archive: Path
 ) -> None:
     test = me.load("double-nmnist", archive, "test")
-    seen = weights(archive, trained=Seen((), (test.recording_ids(0)[0][0],)))
+    seen = weights(archive, trained=one_recording(test))
     tested = from_weights(replace(seen, config=replace(seen.config, **changes)), "weights")
     with pytest.raises(UsageError, match=re.escape(advice)):
         tested.overlap(test)
@@ -82,7 +87,7 @@ def test_published_pairing_is_marked_for_its_own_leak_and_refused_for_any_other(
     test = me.load("double-nmnist", archive, "test", pairing="published")
     assert "used to choose" in score(learner(archive), test).overlap
     with pytest.raises(UsageError, match="trained on"):
-        score(learner(archive, trained=Seen((), (test.recording_ids(0)[0][0],))), test)
+        score(learner(archive, trained=one_recording(test)), test)
 
 
 def test_evaluate_asks_before_the_first_episode(archive: Path) -> None:

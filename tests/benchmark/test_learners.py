@@ -163,6 +163,24 @@ def test_scores_of_any_real_dtype_count(digits: me.DoubleNMNIST, dtype: torch.dt
     )
 
 
+def test_arrays_in_bfloat16_are_float32(digits: me.DoubleNMNIST) -> None:
+    class Arrays:
+        representation, numpy, dtype = "sum", True, "bfloat16"
+
+        def adapt(self, x: Any, y: Any, ways: int) -> Any:
+            assert x.dtype == np.float32
+            return lambda query: query.reshape(len(query), -1)[:, :ways]
+
+    class Tensors(Arrays):
+        numpy = False
+
+        def adapt(self, x: Any, y: Any, ways: int) -> Any:
+            assert x.dtype == torch.bfloat16
+            return lambda query: query.reshape(len(query), -1)[:, :ways]
+
+    assert evaluate(Arrays(), digits).accuracy == evaluate(Tensors(), digits).accuracy
+
+
 def test_gradients_are_recorded_to_adapt_and_not_to_classify(digits: me.DoubleNMNIST) -> None:
     seen = []
 
