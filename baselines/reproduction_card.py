@@ -221,7 +221,9 @@ more episodes."""
 def _verdicts(facts: Facts) -> str:
     """Return the tables of verdicts, one per topic."""
     parts = [_group("Accuracy: table 2", _reaching(facts), share=False)]
-    parts.append(_group("Spiking and not, second order and first", _comparisons(facts)))
+    parts.append(
+        _group("Spiking and not; second order, first order and REPTILE", _comparisons(facts))
+    )
     parts += [_group(title, _experiments(facts, names)) for title, names in _GROUPS.items()]
     return "\n\n".join(parts)
 
@@ -289,7 +291,7 @@ def _reaching(facts: Facts) -> list[_Line]:
 
 def _comparisons(facts: Facts) -> list[_Line]:
     """Return the lines on two methods."""
-    return [*_as_well(facts), *_second_order(facts)]
+    return [*_as_well(facts), *_second_order(facts), *_reptile(facts)]
 
 
 def _as_well(facts: Facts) -> list[_Line]:
@@ -310,6 +312,19 @@ def _second_order(facts: Facts) -> list[_Line]:
             f"Without second-order terms accuracy falls ({network}-MAML minus {network}-FOMAML, "
             "1-shot)",
             0.0, tuned=True,
+        )
+        for network in ("SNN", "CNN")
+        for pairing in PAIRINGS
+    ]  # fmt: skip
+
+
+def _reptile(facts: Facts) -> list[_Line]:
+    """Return the lines on MAML beside REPTILE."""
+    claim = "MAML is more accurate than REPTILE ({0}-MAML minus {0}-REPTILE, 1-shot)"
+    return [
+        _comparison(
+            facts, f"{network}-MAML", f"{network}-REPTILE", ("published", pairing, 1),
+            claim.format(network), 0.0,
         )
         for network in ("SNN", "CNN")
         for pairing in PAIRINGS
@@ -361,16 +376,23 @@ def _comparison(
             measured.append(
                 f"the grid of inner steps at test ends before the best number of {', '.join(cut)}"
             )
-    return _Line(Judged(claim, outcome, "; ".join(measured)), ((classes, pairing),), _of_both(a, b))
+    return _Line(
+        Judged(claim, outcome, "; ".join(measured)),
+        ((classes, pairing),),
+        _of_each({each.name: differences(each) for each in (a, b)}),
+    )
 
 
-def _of_both(a: Entry, b: Entry) -> tuple[str, ...]:
-    """Return what differs from the paper in two entries: in both, then in each."""
-    of_a, of_b = differences(a), differences(b)
-    both = [text for text in of_a if text in of_b]
-    own = {a.name: of_a, b.name: of_b}
-    rest = {name: [text for text in texts if text not in both] for name, texts in own.items()}
-    return *both, *(f"{name}: {' and '.join(texts)}" for name, texts in rest.items() if texts)
+def _of_each(own: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Return what differs from the paper in all of some methods, then in each.
+
+    Args:
+        own: Name of a method -> what differs in it.
+    """
+    first, *others = own.values()
+    shared = [text for text in first if all(text in each for each in others)]
+    rest = {name: [text for text in texts if text not in shared] for name, texts in own.items()}
+    return *shared, *(f"{name}: {' and '.join(texts)}" for name, texts in rest.items() if texts)
 
 
 def _is_tuned(facts: Facts, entry: Entry) -> bool:
@@ -452,7 +474,9 @@ def _experiments(facts: Facts, names: Sequence[str]) -> list[_Line]:
                 continue
             for each in judged(name, document["rows"]):
                 tested = each.verdict != NOT_TESTED
-                differs = _document_differences(document, each.network) if tested else ()
+                differs = (
+                    _document_differences(document, each.network, each.apart) if tested else ()
+                )
                 lines.append(_Line(each, ((classes, pairing),), differs))
         if missing:
             lines.append(_Line(Judged(f"all claims of `{name}`", NOT_TESTED), tuple(missing)))
@@ -511,28 +535,35 @@ def differences(entry: Entry) -> list[str]:
     return [*found, f"trained on {recordings}{sample}"]
 
 
-def _document_differences(document: Mapping[str, Any], network: str = "") -> tuple[str, ...]:
+def _document_differences(
+    document: Mapping[str, Any], network: str = "", apart: bool = False
+) -> tuple[str, ...]:
     """Return what differs from the paper in a result of an experiment.
 
     Args:
         document: The result.
         network: "cnn" or "snn" for the runs of that network; "" prefers 5-way SNN-MAML.
+        apart: Whether all methods of that network count; otherwise one does.
     """
     runs = [each for each in document["runs"] if each["model"].startswith(network)]
     if not runs:
         return ()
     preferred = [each for each in runs if (each["model"], each["ways"]) == ("snn-maml", 5)]
     preferred += [each for each in runs if each["model"].endswith("-maml")]
-    run = [*preferred, *runs][0]
-    recipe = RECIPES[run["model"]].get(run["recipe"])
-    found: list[str] = []
-    if recipe is not None:
-        changes = {"steps": run["steps"], "pairing": run["pairing"]}
-        if run.get("test_steps") and document["experiment"] != "fig3":  # which varies them
-            changes["test_steps"] = run["test_steps"]
-        found = recipe_differences(replace(recipe, **changes))
+    one = [*preferred, *runs][0]
+    own: dict[str, list[str]] = {}
+    for run in [one, *runs] if apart else [one]:
+        recipe = RECIPES[run["model"]].get(run["recipe"])
+        if recipe is None or run["model"] in own or run["ways"] != one["ways"]:
+            continue
+        # Figure 3 varies the inner steps at test.
+        varied = document["experiment"] == "fig3"
+        steps = RECIPES[run["model"]]["paper"].inner_steps if varied else run.get("test_steps")
+        changed = replace(recipe, steps=run["steps"], pairing=run["pairing"])
+        own[run["model"]] = recipe_differences(replace(changed, test_steps=steps or 0))
+    named = {model.upper(): texts for model, texts in own.items()}
     data = "a sample" if document["data"] == "sample" else str(document["data"])
-    return (*found, data, f"{document['episodes']} episodes")
+    return (*(_of_each(named) if named else ()), data, f"{document['episodes']} episodes")
 
 
 # --- values --------------------------------------------------------------------------------------

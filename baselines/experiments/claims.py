@@ -44,6 +44,7 @@ class Judged:
         measured: The numbers that the verdict follows from.
         differs: What differs from the paper here, beside recipe and data.
         network: "cnn" or "snn" if the claim is about one of several networks of a result.
+        apart: Whether the claim compares methods that were trained apart.
     """
 
     claim: str
@@ -51,6 +52,7 @@ class Judged:
     measured: str = ""
     differs: str = ""
     network: str = ""
+    apart: bool = False
 
 
 def percent(accuracy: float, half_width: float | None = None) -> str:
@@ -93,7 +95,13 @@ def _of_row(row: Row) -> Judged:
         count = f"{row['trainings']} training{'s' * (row['trainings'] > 1)}"
         measured.append(f"{count} of each, {TRAININGS} are needed")
     claim = f"{about.upper()}: {row['claim']}" if about else str(row["claim"])
-    return Judged(claim, str(row["verdict"]), "; ".join(measured), network=about.partition("-")[0])
+    return Judged(
+        claim,
+        str(row["verdict"]),
+        "; ".join(measured),
+        network=about.partition("-")[0],
+        apart=row.get("over_trainings", row.get("trainings")) is not None,
+    )
 
 
 def _one_step(rows: Sequence[Row]) -> list[Judged]:
