@@ -16,12 +16,16 @@ from metaevents.benchmark.learners import takes_no_arguments
 from metaevents.benchmark.trivial import TRIVIAL_BASELINES
 from metaevents.datasets import ComposedDataset
 from metaevents.errors import MetaeventsError, UsageError
+from metaevents.global_state import generators_restored, seed_generators
 
 _PACKAGE = str(Path(__file__).parents[1])
 
 
 def load_learner(path: str, dataset: ComposedDataset) -> Any:
     """Return the learner at an import path.
+
+    The module is imported, and the learner made, with the global random generators of torch, NumPy
+    and Python seeded with 0. So random weights are the same in every run and in every process.
 
     Args:
         path: "module:attribute", where the attribute is a learner, or a class or function without
@@ -51,6 +55,13 @@ def load_learner(path: str, dataset: ComposedDataset) -> Any:
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
+    with generators_restored():
+        seed_generators(0)
+        return _made(path, module, attribute)
+
+
+def _made(path: str, module: str, attribute: str) -> Any:
+    """Return the object at an import path, or what it returns; see `load_learner`."""
     try:
         learner: Any = importlib.import_module(module)
         for name in attribute.split("."):

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from support.simple_learners import PROTOCOL, ClassMeans, evaluate
 from support.torchrun import python
 
@@ -26,6 +27,29 @@ def test_a_class_a_factory_and_an_object_are_the_same_learner(
         sys.path.remove(str(method_folder))
         sys.modules.pop("my_method", None)
     assert report.accuracy == evaluate(ClassMeans(), ds).accuracy
+
+
+def test_random_weights_are_the_same_in_every_run(
+    digits: me.DoubleNMNIST, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "random_method.py").write_text(
+        "import random, numpy, torch\n"
+        "FIRST = torch.rand(1).item()\n"
+        "class Learner:\n"
+        "    def __init__(self):\n"
+        "        self.drawn = FIRST, torch.rand(1).item(), numpy.random.rand(), random.random()\n",
+        "utf-8",
+    )
+    monkeypatch.chdir(tmp_path)
+    drawn = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        drawn.append(load_learner("random_method:Learner", digits).drawn)
+        assert torch.equal(torch.get_rng_state(), before)
+        sys.modules.pop("random_method")
+    sys.path.remove(str(tmp_path))
+    assert drawn[0] == drawn[1]
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,12 @@
     python tests/speed/bench_episodes.py --source FOLDER [--rounds 30]
 
 FOLDER holds N-MNIST recordings in the official layout (all of them, or a sample). One thread, one
-process, 5-way 1-shot with 10 queries per class: 55 samples of [100, 2, 16, 32] float32. Three ways
-to tensors of that shape take turns, so that a machine whose speed drifts slows all of them. Printed
-are medians, and medians of the ratios per round. The recordings of an episode are drawn by
-metaevents' sampler for both, because tonic has none. Both results are compared once, element by
-element.
+process, 5-way 1-shot with 10 queries per class: 55 samples of [100, 2, 16, 32] float32. Four ways
+to tensors of that shape take turns, so that a machine whose speed drifts slows all of them: the
+loader, torch.zeros, tonic reading files, and tonic with all recordings in memory, read and cut
+once. Printed are medians, and medians of the ratios per round. The recordings of an episode are
+drawn by metaevents' sampler for all, because tonic has none. The results are compared once, element
+by element.
 
 The cost of memory depends on what happens to earlier results, so the loader and torch.zeros are
 timed in three states: "let go" (a result is freed before the next one is made), "held" (it is freed
@@ -35,9 +36,15 @@ from metaevents.sources import NMNIST
 
 
 class TonicPeer:
-    """The same samples by tonic: both files are read, cut and joined, and ToFrame counts."""
+    """The same samples by tonic: both files are read, cut and joined, and ToFrame counts.
 
-    def __init__(self, source: NMNIST, ids: list[str]) -> None:
+    Args:
+        source: The recordings.
+        ids: Their ids, by index.
+        in_memory: Whether recordings are read and cut once, all of them before the first episode.
+    """
+
+    def __init__(self, source: NMNIST, ids: list[str], in_memory: bool = False) -> None:
         from tonic.datasets import NMNIST as TonicNMNIST
         from tonic.io import read_mnist_file
         from tonic.transforms import ToFrame
@@ -47,8 +54,12 @@ class TonicPeer:
         self._to_frame = ToFrame(
             sensor_size=(32, 16, 2), time_window=1000, start_time=0, end_time=100_000
         )
+        self._kept = [self._from_file(index) for index in range(len(ids))] if in_memory else None
 
     def _recording(self, index: int) -> Any:
+        return self._from_file(index) if self._kept is None else self._kept[index].copy()
+
+    def _from_file(self, index: int) -> Any:
         events = self._read(self._paths[index], dtype=self._dtype)
         events["t"] -= events["t"][0]
         return events[(events["t"] < 100_000) & (events["x"] < 32) & (events["y"] < 32)]
@@ -101,7 +112,7 @@ def main() -> None:
         "--rounds",
         type=int,
         default=30,
-        help="each times 144 episodes of the loader and one of tonic",
+        help="each times 144 episodes of the loader and two of tonic",
     )
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -110,15 +121,17 @@ def main() -> None:
         build_archive("double-nmnist", Path(folder) / "double-nmnist.h5", source)
         dataset = me.DoubleNMNIST(folder, split="train")
         loader = me.EpisodeLoader(dataset, ways=5, shots=1, queries=10, episodes=10**6)
-        peer = TonicPeer(source, dataset.archive.ids)
+        ids = dataset.archive.ids
+        peers = {"tonic": TonicPeer(source, ids), "tonic, in memory": TonicPeer(source, ids, True)}
         first = loader[0]
-        for by_loader, by_tonic in zip(
-            (first.support_x, first.query_x), peer.episode(loader.draw(0)), strict=True
-        ):
-            if not torch.equal(by_loader, by_tonic):
-                raise SystemExit("tonic's tensors differ from the loader's: nothing is timed")
+        for peer in peers.values():
+            for by_loader, by_tonic in zip(
+                (first.support_x, first.query_x), peer.episode(loader.draw(0)), strict=True
+            ):
+                if not torch.equal(by_loader, by_tonic):
+                    raise SystemExit("tonic's tensors differ from the loader's: nothing is timed")
         shape = (55, *dataset.frame_shape)
-        times: dict[str, list[float]] = {"tonic": []}
+        times: dict[str, list[float]] = {name: [] for name in peers}
         index = 0
         for _ in range(args.rounds):
             for state, group in STATES.items():
@@ -131,9 +144,10 @@ def main() -> None:
                         timed(make, state, range(index, index + group))
                     )
                 index += group
-            start = time.perf_counter()
-            peer.episode(loader.draw(index))
-            times["tonic"].append(time.perf_counter() - start)
+            for name, peer in peers.items():
+                start = time.perf_counter()
+                peer.episode(loader.draw(index))
+                times[name].append(time.perf_counter() - start)
 
     def row(name: str) -> str:
         seconds = median(times[name])
@@ -147,11 +161,13 @@ def main() -> None:
         print(row(name))
     for state in STATES:
         by_loader, zeros = times[f"loader, {state}"], times[f"zeros, {state}"]
-        faster = median(a / b for a, b in zip(times["tonic"], by_loader, strict=True))
+        faster = [
+            median(a / b for a, b in zip(times[name], by_loader, strict=True)) for name in peers
+        ]
         slower = median(a / b for a, b in zip(by_loader, zeros, strict=True))
         print(
-            f"{state:<7} {faster:5.1f} times as fast as tonic, "
-            f"{slower:.2f} times the time of torch.zeros"
+            f"{state:<7} {faster[0]:5.1f} times as fast as tonic, {faster[1]:5.1f} times with its "
+            f"recordings in memory; {slower:.2f} times the time of torch.zeros"
         )
 
 
