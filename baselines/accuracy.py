@@ -29,7 +29,15 @@ class Learner(Protocol):
 
 
 def episode_answers(classifier: Classifier, episode: Episode) -> Tensor:
-    """Return which of an episode's queries a classifier labels correctly, [queries] bool."""
+    """Return which of an episode's queries a classifier labels correctly.
+
+    Args:
+        classifier: A function from queries to scores [queries, ways].
+        episode: One episode, without a task axis.
+
+    Returns:
+        [queries] bool, on the CPU.
+    """
     predicted = classifier(episode.query_x).argmax(-1).cpu()
     return predicted == episode.query_y.cpu()
 

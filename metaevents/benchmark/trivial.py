@@ -93,7 +93,16 @@ class Prototypes(_OnSums):
     title = "Nearest class mean, time-summed"
 
     def adapt(self, support_x: np.ndarray, support_y: np.ndarray, ways: int) -> Classifier:
-        """Return a classifier whose scores are negative squared distances."""
+        """Return a classifier whose scores are negative squared distances.
+
+        Args:
+            support_x: Time-summed counts of the support [ways * shots, P, H, W].
+            support_y: Labels [ways * shots], in 0 .. ways - 1.
+            ways: Number of classes.
+
+        Returns:
+            A function from queries [n, P, H, W] to scores [n, ways].
+        """
         means = self._means(support_x, support_y, ways)
         return lambda query_x: -_squared_distances(_flatten(query_x), means)
 
@@ -104,7 +113,17 @@ class Prototypes(_OnSums):
     def costs(
         self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray, ways: int
     ) -> dict[str, Any]:
-        """Return the costs: the products of a query and the class means."""
+        """Return the costs: the products of a query and the class means.
+
+        Args:
+            support_x: As for `adapt`.
+            support_y: As for `adapt`.
+            query_x: Queries [n, P, H, W], over which the costs are averaged.
+            ways: Number of classes.
+
+        Returns:
+            The costs of a query and of an adaptation; see `learner_metrics`.
+        """
         means = self._means(support_x, support_y, ways)
         return _costs_of_linear_map(_flatten(query_x), means, means.nbytes)
 

@@ -97,7 +97,8 @@ def steps(measured: Mapping[str, Any]) -> list[str]:
     return [
         *table(head, rows).splitlines(),
         "",
-        f"The network that runs step by step takes {peer:.0f} ms.",
+        f"The network that runs step by step takes {peer:.0f} ms. It computes the same equations "
+        "with operations of torch, which are launched one by one.",
     ]
 
 
