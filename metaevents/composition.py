@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from metaevents.archive.reader import Archive
-from metaevents.archive.writer import build
+from metaevents.archive.writer import build, differing_columns
 from metaevents.arguments import whole_number
 from metaevents.building import archive_header
 from metaevents.class_splits import Splits
@@ -89,7 +89,8 @@ def compose(
 
     Raises:
         UsageError: `splits` is missing, numbers or names do not fit together, or the archive of
-            that name holds other recordings or another dataset.
+            that name holds other recordings, divides them by another partition, or was built by
+            other rules. Recordings are compared by id, label and number, not by their events.
         ArchiveError: The archive's window is too short.
 
     Example:
@@ -133,20 +134,15 @@ def compose(
         )
     rules = custom.dataset_rules(labels, recordings.sensor_size)
     path = user_path(root) / f"{rules.name}.h5"
-    if not path.exists():
-        rule = partition if callable(partition) else None
+    rule = partition if callable(partition) else None
+    if is_new := not path.exists():
         build_custom(custom, path, recordings, rule, jobs=jobs, exist_ok=True, progress=progress)
     archive = Archive(path)
-    if (
-        archive.source != recordings.name
-        or archive.labels != labels
-        or archive.sensor_size != recordings.sensor_size
-    ):
-        raise UsageError(
-            f"{path} holds other recordings ({archive.source}); give another name or root, "
-            "or remove it"
-        )
+    _require_same_origin(archive, recordings)
     _require_same_rules(archive, custom, rules)
+    _require_same_rights(archive, custom)
+    if not is_new:
+        _require_same_recordings(archive, recordings, _needed_rule(custom, rules, rule))
     return ComposedDataset(archive, rules, split)
 
 
@@ -184,12 +180,7 @@ def build_custom(
         StorageError: As for `metaevents.archive.writer.build`.
     """
     rules = custom.dataset_rules(source.labels, source.sensor_size)
-    rule = rule or custom.partition_rule(rules)
-    if rule is None:
-        raise UsageError(
-            f"partition={custom.partition!r} is known to an archive alone; choose one of "
-            f"{', '.join(PARTITION_NAMES)}"
-        )
+    rule = _needed_rule(custom, rules, rule)
     # The license is that of real recordings, which simulated ones are not.
     rights = ("", "") if source.name == SIMULATED else (custom.license, custom.citation)
     header = archive_header(rules, *rights, stored=custom.to_json(rules))
@@ -203,6 +194,19 @@ def build_custom(
         exist_ok=exist_ok,
         progress=progress,
     )
+
+
+def _needed_rule(
+    custom: CustomRules, rules: DatasetRules, rule: PartitionRule | None
+) -> PartitionRule:
+    """Return the partition rule of a dataset: the given one, or the one that its rules name."""
+    rule = rule or custom.partition_rule(rules)
+    if rule is None:
+        raise UsageError(
+            f"partition={custom.partition!r} is known to an archive alone; choose one of "
+            f"{', '.join(PARTITION_NAMES)}"
+        )
+    return rule
 
 
 def _partition_name(partition: str | PartitionRule | None) -> str:
@@ -240,3 +244,48 @@ def _require_same_rules(archive: Archive, custom: CustomRules, rules: DatasetRul
             f"{archive.path} was built by other rules ({', '.join(differing)}); give another name "
             "or root, remove it, or give the archive itself as the source"
         )
+
+
+def _require_same_origin(archive: Archive, source: Source) -> None:
+    """Check that an archive has the name, the labels and the sensor of a source."""
+    if (
+        archive.source != source.name
+        or archive.labels != tuple(source.labels)
+        or archive.sensor_size != tuple(source.sensor_size)
+    ):
+        raise _other_recordings(archive, archive.source)
+
+
+def _require_same_rights(archive: Archive, custom: CustomRules) -> None:
+    """Check that an archive states the license and the citation that were given, if any."""
+    if archive.simulated:  # it states neither
+        return
+    stated = {"license": archive.attributes["licence"], "citation": archive.attributes["citation"]}
+    for name, value in stated.items():
+        given = getattr(custom, name)
+        if given and given != value:
+            raise UsageError(
+                f"{name}={given[:60]!r}, but {archive.path} was built with {value[:60]!r}; leave "
+                "it out, give another name or root, or remove the archive"
+            )
+
+
+def _require_same_recordings(archive: Archive, source: Source, rule: PartitionRule) -> None:
+    """Check that an archive holds the recordings of a source, divided by a partition rule.
+
+    Only the list of the recordings is compared, not their events.
+    """
+    differing = differing_columns(source, rule, archive.table, archive.repairs)
+    if differing == ["partition"]:
+        raise UsageError(
+            f"{archive.path} was built with another partition of these recordings; give another "
+            "name or root, or remove it"
+        )
+    if differing:
+        raise _other_recordings(archive, f"{len(archive):,} of {archive.source}")
+
+
+def _other_recordings(archive: Archive, held: str) -> UsageError:
+    return UsageError(
+        f"{archive.path} holds other recordings ({held}); give another name or root, or remove it"
+    )

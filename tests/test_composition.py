@@ -15,8 +15,10 @@ import metaevents as me
 from metaevents.building import verify_rules
 from metaevents.datasets import archive_dataset
 from metaevents.errors import ArchiveError, UsageError
+from metaevents.events import Events
 from metaevents.show import show
 from metaevents.sources import NMNIST, DatasetSource
+from metaevents.sources.base import RecordingRef
 
 
 def test_triple_nmnist_from_the_same_archive(nmnist_folder: Path, nmnist_root: Path) -> None:
@@ -123,6 +125,86 @@ def test_another_source_under_the_same_name_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(UsageError, match="holds other recordings"):
         me.compose(other, root=tmp_path, name=path.stem, splits=PAIRS)
+
+
+class Listed:
+    """A source of recordings of the labels x, y and z.
+
+    Args:
+        names: For each of the labels, a letter per recording; a capital one has no events.
+        counts: Whether to count empty recordings as repairs.
+    """
+
+    labels, sensor_size, name = ("x", "y", "z"), (4, 4), "listed"
+
+    def __init__(self, *names: str, counts: bool = True) -> None:
+        self.names, self.counts, self.reads = names, counts, 0
+
+    def recordings(self) -> list[RecordingRef]:
+        return [
+            RecordingRef(f"{label}/{name.lower()}", label, "", i, name)
+            for label, names in zip(self.labels, self.names, strict=False)
+            for i, name in enumerate(names)
+        ]
+
+    def read(self, ref: RecordingRef) -> tuple[Events, dict[str, int]]:
+        self.reads += 1
+        if str(ref.location).islower():
+            return random_events(ref.number, 9, 4, 4), {}
+        repairs = {"recordings_empty": 1} if self.counts else {}
+        return random_events(0, 1, 4, 4)[:0], repairs
+
+
+LISTED: dict[str, Any] = {"arity": 1, "splits": {"train": ["x"], "test": ["y"]}, "name": "listed"}
+
+
+@pytest.mark.parametrize("counts", [True, False])
+@pytest.mark.parametrize("names", [("abcde", "abcde"), ("aBcde", "Abcde"), ("abc", "def", "GH")])
+def test_an_archive_of_the_same_recordings_is_opened_again(
+    tmp_path: Path, names: tuple[str, ...], counts: bool
+) -> None:
+    first = me.compose(Listed(*names, counts=counts), root=tmp_path, **LISTED)
+    again = Listed(*names, counts=counts)
+    assert me.compose(again, root=tmp_path, **LISTED).fingerprint == first.fingerprint
+    assert again.reads == (2 if "GH" in names and not counts else 0)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("abcde", "abcd"),  # fewer
+        ("abcde", "abcdef"),  # more
+        ("abcde", "abcdE", "a"),  # of a label that had none
+        ("abcde", "axcdE"),  # others
+        ("abced", "abcde"),  # in another order
+    ],
+)
+def test_an_archive_of_other_recordings_is_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    me.compose(Listed("abcde", "abcdE"), root=tmp_path, **LISTED)
+    with pytest.raises(UsageError, match=r"holds other recordings \(9 of listed\); give another"):
+        me.compose(Listed(*names), root=tmp_path, **LISTED)
+
+
+def by_order(ref: RecordingRef, position: int, files: int) -> str:
+    return "train" if position < 2 else "test"
+
+
+def test_an_archive_of_another_partition_function_is_refused(tmp_path: Path) -> None:
+    source = Listed("abcde", "abcde")
+    first = me.compose(source, root=tmp_path, partition=by_order, **LISTED)
+    again = me.compose(source, root=tmp_path, partition=by_order, **LISTED)
+    assert again.fingerprint == first.fingerprint
+    for other in (lambda ref, position, files: "train", "blocks-60-20-20", None):
+        with pytest.raises(UsageError, match="was built with another partition of these record"):
+            me.compose(source, root=tmp_path, partition=other, **LISTED)
+
+
+def test_an_archive_of_another_license_is_refused(tmp_path: Path) -> None:
+    source = Listed("abcde", "abcde")
+    me.compose(source, root=tmp_path, license="CC0", **LISTED)
+    me.compose(source, root=tmp_path, **LISTED)
+    with pytest.raises(UsageError, match=r"license='MIT', but .* was built with 'CC0'; leave it"):
+        me.compose(source, root=tmp_path, license="MIT", **LISTED)
 
 
 @pytest.mark.parametrize("source", [[], {}, 3, None])

@@ -201,6 +201,63 @@ def build(
     return path
 
 
+def differing_columns(
+    source: Source,
+    partition: PartitionRule,
+    table: Mapping[str, np.ndarray],
+    repairs: Mapping[str, int],
+) -> list[str]:
+    """Return in which columns the archive of a source would differ from an existing one.
+
+    No events are compared. Recordings that the archive lacks count as empty, as far as the archive
+    states how many files their label and folder had.
+
+    Args:
+        source: The recordings, with the labels of the archive.
+        partition: Decides for every recording whether it trains, validates or tests.
+        table: The columns of `RECORDING_COLUMNS` of the archive.
+        repairs: The repair counts of the archive.
+
+    Returns:
+        Names out of `RECORDING_COLUMNS`; "id" alone if the archive holds other recordings.
+
+    Raises:
+        UsageError: An id, label or number of the source does not fit the format, or the partition
+            rule returns anything but a partition.
+        MissingError: The source has no recordings.
+        RecordingError: A recording cannot be read.
+    """
+    held = set(table["id"].tolist())
+    rows = _list_rows(source, partition)
+    kept = [row for row in rows if row.ref.id.encode() in held]
+    if len(kept) != len(held) or _is_any_new(source, rows, kept, repairs):
+        return ["id"]
+    expected = _recording_table(source, kept)
+    return [name for name, values in expected.items() if not np.array_equal(values, table[name])]
+
+
+def _is_any_new(
+    source: Source, rows: Sequence[_Row], kept: Sequence[_Row], repairs: Mapping[str, int]
+) -> bool:
+    """Return whether a recording has events although the archive skipped it as empty.
+
+    Args:
+        source: The recordings.
+        rows: All of them.
+        kept: Those that the archive holds.
+        repairs: The repair counts of the archive.
+    """
+    if len(rows) - len(kept) <= repairs.get("recordings_empty", 0):
+        return False
+    # A source need not count its empty recordings. Where the archive holds some recordings of a
+    # label and folder, its column `files` counts the empty ones too. Others have to be read; of a
+    # source that has grown, the first one has events already.
+    known = {(row.ref.folder, row.ref.label) for row in kept}
+    return any(
+        len(source.read(row.ref)[0]) for row in rows if (row.ref.folder, row.ref.label) not in known
+    )
+
+
 def _check_header(source: Source, header: ArchiveHeader) -> None:
     """Check that what the archive states fits the format's fields."""
     whole_number("window_us", header.window_us, least=1, most=MAX_WINDOW_US)
