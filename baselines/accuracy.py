@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from torch import Tensor
 
-from metaevents.benchmark.protocols import EpisodeList
+from metaevents.benchmark.protocols import EpisodeList, index_dtype
 from metaevents.benchmark.recording_variance import RecordingDesign
 from metaevents.episodes import Episode, EpisodeLoader
 
@@ -93,7 +93,9 @@ def recording_design(
         support = np.concatenate([support, other], axis=1)
     episodes = EpisodeList(
         labels=np.array([draw.query_y for draw in draws], np.int16),
-        classes=np.array([[index[name] for name in draw.classes] for draw in draws], np.int16),
+        classes=np.array(
+            [[index[name] for name in draw.classes] for draw in draws], index_dtype(len(index))
+        ),
         queries=np.array([draw.query for draw in draws], np.int32),
         support=support,
         digest="",

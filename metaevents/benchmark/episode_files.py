@@ -27,7 +27,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from metaevents.benchmark.protocols import EpisodeList, Protocol, episode_digest
+from metaevents.benchmark.protocols import EpisodeList, Protocol, episode_digest, index_dtype
 from metaevents.errors import MissingError, UsageError
 from metaevents.files import write_atomic
 from metaevents.untrusted import describe, parse_json, read_arrays, read_bytes
@@ -85,7 +85,7 @@ def write_episode_file(
         "support": _narrow(places.reshape(-1)[split:].reshape(episodes.support.shape)),
     }
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **cast(Any, arrays))
+    np.savez_compressed(buffer, **cast(Any, arrays))
     path = episode_file(folder, episodes.digest)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, buffer.getvalue())
@@ -141,8 +141,8 @@ def read_episode_file(folder: Path, protocol: Protocol, digest: str) -> EpisodeL
             f"{path} holds the episodes {found[:16]}..., not those of its name; {_ADVICE}"
         )
     return EpisodeList(
-        labels.astype(np.int16),
-        classes.astype(np.int16),
+        labels.astype(index_dtype(protocol.ways)),
+        classes.astype(index_dtype(len(names))),
         queries.astype(np.int32),
         support.astype(np.int32),
         digest,

@@ -6,8 +6,8 @@ entry can carry it along:
     header       JSON text: format, format_version, metaevents_version, protocol, fingerprint,
                  episodes_digest
     episodes     [n] int32, the episode's index in every row; if absent, the rows are in order
-    predictions  [n, ways * queries] uint8 or int16, labels within the episode, in the order of its
-                 queries
+    predictions  [n, ways * queries] uint8, labels within the episode, in the order of its queries;
+                 int16 or int32 for more than 256 ways
     scores       [n, ways * queries, ways] float32, optional, ignored by scoring
 
 Making predictions is left to `metaevents.benchmark.evaluation` or to any other program; scoring
@@ -24,12 +24,12 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from metaevents._version import __version__
-from metaevents.benchmark.protocols import Protocol
+from metaevents.benchmark.protocols import Protocol, index_dtype
 from metaevents.errors import UsageError
 from metaevents.files import PathLike, user_path, write_atomic
 from metaevents.json_schema import brief
@@ -81,8 +81,10 @@ class Predictions:
             The content of a .npz file.
 
         Raises:
-            UsageError: `scores` is true and there are none.
+            UsageError: The labels or scores have another shape or type than the protocol needs, a
+                label is out of range, or `scores` is true and there are none.
         """
+        labels = check_labels("the predictions to save", self.protocol, self.labels)
         header = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -93,15 +95,17 @@ class Predictions:
         }
         arrays = {
             "header": np.array(json.dumps(header)),
-            "episodes": np.arange(len(self.labels), dtype=np.int32),
-            "predictions": self.labels.astype(np.uint8 if self.protocol.ways <= 256 else np.int16),
+            "episodes": np.arange(len(labels), dtype=np.int32),
+            "predictions": labels.astype(np.uint8) if self.protocol.ways <= 256 else labels,
         }
         if scores:
             if self.scores is None:
                 raise UsageError("these predictions hold no scores; save them with scores=False")
-            arrays["scores"] = self.scores.astype(np.float32)
+            arrays["scores"] = _check_scores(
+                "the predictions to save", self.protocol, self.scores
+            ).astype(np.float32)
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, **arrays)
+        np.savez_compressed(buffer, **cast(Any, arrays))
         return buffer.getvalue()
 
     def save(self, path: PathLike, scores: bool = False) -> str:
@@ -115,8 +119,7 @@ class Predictions:
             Hex SHA-256 of the file.
 
         Raises:
-            UsageError: `scores` is true and there are none, or the file cannot be written; see
-                `write_result`.
+            UsageError: As for `to_bytes`, or the file cannot be written; see `write_result`.
         """
         content = self.to_bytes(scores)
         write_result(user_path(path), content)
@@ -167,13 +170,7 @@ class Predictions:
         labels = check_labels(name, protocol, arrays["predictions"][order])
         scores = arrays.get("scores")
         if scores is not None:
-            shape = (*labels.shape, protocol.ways)
-            if scores.shape != shape or scores.dtype.kind not in "iuf":
-                raise UsageError(
-                    f"{name}: scores have shape {scores.shape}, expected {shape}, and are "
-                    f"{scores.dtype}, expected numbers; {_ADVICE}"
-                )
-            scores = scores[order]
+            scores = _check_scores(name, protocol, scores)[order]
         return cls(protocol, header["fingerprint"], header["episodes_digest"], labels, scores)
 
 
@@ -268,7 +265,29 @@ def _episode_order(name: str, protocol: Protocol, arrays: Mapping[str, np.ndarra
     return np.argsort(episodes, kind="stable")
 
 
-def check_labels(name: str, protocol: Protocol, predictions: np.ndarray) -> np.ndarray:
+def _as_array(name: str, what: str, values: object) -> np.ndarray:
+    """Return values as an array, such as a list of lists or a tensor."""
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError):
+        raise UsageError(
+            f"{name}: the {what} are a {type(values).__name__} that is no array; give a NumPy array"
+        ) from None
+
+
+def _check_scores(name: str, protocol: Protocol, scores: object) -> np.ndarray:
+    """Return scores as an array [episodes, ways * queries, ways] of numbers."""
+    scores = _as_array(name, "scores", scores)
+    shape = (protocol.episodes, protocol.n_queries, protocol.ways)
+    if scores.shape != shape or scores.dtype.kind not in "iuf":
+        raise UsageError(
+            f"{name}: scores have shape {scores.shape}, expected {shape}, and are "
+            f"{scores.dtype}, expected numbers; {_ADVICE}"
+        )
+    return scores
+
+
+def check_labels(name: str, protocol: Protocol, predictions: object) -> np.ndarray:
     """Return predictions as labels; every one must be in range.
 
     Args:
@@ -277,11 +296,12 @@ def check_labels(name: str, protocol: Protocol, predictions: np.ndarray) -> np.n
         predictions: [episodes, ways * queries] whole numbers, in order of the episodes.
 
     Returns:
-        [episodes, ways * queries] int16.
+        [episodes, ways * queries] int16, or int32 if there are more than 32,768 ways.
 
     Raises:
         UsageError: They have another shape or type, or one is out of range.
     """
+    predictions = _as_array(name, "predictions", predictions)
     shape = (protocol.episodes, protocol.n_queries)
     if predictions.shape != shape or predictions.dtype.kind not in "iu":
         raise UsageError(
@@ -296,7 +316,7 @@ def check_labels(name: str, protocol: Protocol, predictions: np.ndarray) -> np.n
             f"{predictions[episode, query]} for query {query} of episode {episode}; give labels "
             f"from 0 to {protocol.ways - 1}"
         )
-    return predictions.astype(np.int16)
+    return predictions.astype(index_dtype(protocol.ways))
 
 
 def write_result(path: Path, content: bytes) -> None:

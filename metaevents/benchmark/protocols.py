@@ -400,14 +400,24 @@ def sampler(dataset: ComposedDataset, protocol: Protocol) -> EpisodeSampler:
     return EpisodeSampler(dataset, ways, shots, queries, protocol.seed, protocol.division)
 
 
+def index_dtype(n: int) -> type[np.signedinteger[Any]]:
+    """Return the type of indices of `n` labels or classes: int16 if that holds them, else int32.
+
+    Args:
+        n: Number of labels or classes.
+    """
+    return np.int16 if n <= 1 << 15 else np.int32
+
+
 @dataclass(frozen=True)
 class EpisodeList:
     """All episodes of a protocol, without their events.
 
     Attributes:
-        labels: [episodes, ways * queries] int16, the true label of every query.
+        labels: [episodes, ways * queries] int16, the true label of every query; int32 if there are
+            more than 32,768 ways.
         classes: [episodes, ways] int16, the class of every label, as an index into the dataset's
-            classes.
+            classes; int32 if there are more than 32,768 of them.
         queries: [episodes, ways * queries, sides] int32, the archive index of every query's
             recording on each side.
         support: [episodes, ways * shots, sides] int32, the same for the support, class by class.
@@ -452,8 +462,8 @@ def episode_list(
         )
     class_index = {name: index for index, name in enumerate(dataset.classes)}
     sides = len(dataset.components[dataset.classes[0]])
-    labels = np.empty((protocol.episodes, protocol.n_queries), np.int16)
-    classes = np.empty((protocol.episodes, protocol.ways), np.int16)
+    labels = np.empty((protocol.episodes, protocol.n_queries), index_dtype(protocol.ways))
+    classes = np.empty((protocol.episodes, protocol.ways), index_dtype(len(dataset.classes)))
     queries = np.empty((protocol.episodes, protocol.n_queries, sides), np.int32)
     support = np.empty((protocol.episodes, protocol.ways * protocol.shots, sides), np.int32)
     digest = hashlib.sha256()

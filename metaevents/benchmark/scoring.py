@@ -253,5 +253,5 @@ def score_predictions(
             f"{setting.name} has on this archive ({episodes.digest[:16]}...); "
             "evaluate again with this release"
         )
-    labels = check_labels(name, setting, np.asarray(predictions.labels))
+    labels = check_labels(name, setting, predictions.labels)
     return grade(dataset, setting, episodes, labels)

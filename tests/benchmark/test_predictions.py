@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,45 @@ def test_the_file_is_compact_and_its_bytes_follow_from_the_predictions(
     assert (tmp_path / "again.npz").read_bytes() == file.read_bytes()
     assert predictions_of(file).dtype == np.uint8
     assert predictions_of(file).shape == (8, 50)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda labels: labels + 300, "400 predictions are out of range, the first is 30"),
+        (lambda labels: labels - 5, "predictions are out of range, the first is -"),
+        (lambda labels: labels.astype(float), "predictions are float64 of shape .* expected whole"),
+        (lambda labels: labels[:, 1:].tolist(), r"shape \(8, 49\), expected whole"),
+        (lambda labels: [[0], [0, 1]], "predictions are a list that is no array; give a NumPy"),
+        (lambda labels: None, "predictions are object of shape"),
+    ],
+)
+def test_labels_that_do_not_fit_are_not_saved(
+    report: Report, tmp_path: Path, change: Callable[[np.ndarray], Any], message: str
+) -> None:
+    predictions = report.predictions
+    assert predictions is not None
+    changed = replace(predictions, labels=change(predictions.labels))
+    with pytest.raises(UsageError, match=message):
+        changed.save(tmp_path / "changed.npz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_lists_are_saved_as_arrays(report: Report) -> None:
+    predictions = report.predictions
+    assert predictions is not None
+    assert predictions.scores is not None
+    lists: Any = {"labels": predictions.labels.tolist(), "scores": predictions.scores.tolist()}
+    assert replace(predictions, **lists).to_bytes(scores=True) == predictions.to_bytes(scores=True)
+    with pytest.raises(UsageError, match=r"scores have shape \(8, 50\), expected \(8, 50, 5\)"):
+        replace(predictions, scores=predictions.scores[..., 0]).to_bytes(scores=True)
+
+
+def test_a_file_holds_its_arrays_alone(report: Report) -> None:
+    predictions = report.predictions
+    assert predictions is not None
+    with np.load(io.BytesIO(predictions.to_bytes(scores=True))) as arrays:
+        assert sorted(arrays) == ["episodes", "header", "predictions", "scores"]
 
 
 def test_predictions_load_as_they_were_saved(report: Report, file: Path, tmp_path: Path) -> None:
