@@ -1,6 +1,6 @@
-"""Checks of numbers that a user gives: whole numbers, and finite numbers, within bounds.
+"""Checks of arguments that a user gives: numbers within bounds, and words.
 
-Numbers are checked where an object is made, before any work is done. What comes back is a Python
+Arguments are checked where an object is made, before any work is done. What comes back is a Python
 number, so it can go into JSON and into the key of a random stream, whatever type it came in.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Iterable
 from typing import Any
 
 from metaevents.errors import UsageError
@@ -40,11 +41,11 @@ def whole_number(
         number = operator.index(value)
     except (TypeError, ValueError, OverflowError, RuntimeError):
         raise UsageError(
-            f"{name}={_shown(value)} is no whole number; give one{_bounds(least, most)}"
+            f"{name}={shown(value)} is no whole number; give one{_bounds(least, most)}"
         ) from None
     if (least is not None and number < least) or (most is not None and number > most):
         raise UsageError(
-            f"{name}={_shown(value)} is out of range; give a whole number{_bounds(least, most)}"
+            f"{name}={shown(value)} is out of range; give a whole number{_bounds(least, most)}"
         )
     return number
 
@@ -78,13 +79,37 @@ def finite_number(
             raise ValueError
     except (TypeError, ValueError, OverflowError, RuntimeError):
         raise UsageError(
-            f"{name}={_shown(value)} is no finite number; give one{_bounds(least, most)}"
+            f"{name}={shown(value)} is no finite number; give one{_bounds(least, most)}"
         ) from None
     if (least is not None and number < least) or (most is not None and number > most):
         raise UsageError(
-            f"{name}={_shown(value)} is out of range; give a number{_bounds(least, most)}"
+            f"{name}={shown(value)} is out of range; give a number{_bounds(least, most)}"
         )
     return number
+
+
+def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
+    """Return a word that is one of some choices.
+
+    Args:
+        name: Name of the argument, for the error message.
+        value: What the user gave, of any type.
+        choices: The words that are allowed.
+
+    Returns:
+        The word, as a plain text.
+
+    Raises:
+        UsageError: `value` is none of them.
+
+    Example:
+        >>> one_of("split", "val", ["train", "val", "test"])
+        'val'
+    """
+    words = tuple(choices)
+    if isinstance(value, str) and value in words:
+        return str(value)
+    raise UsageError(f"{name}={shown(value)}; choose one of {', '.join(words)}")
 
 
 def _is_truth_value(value: object) -> bool:
@@ -101,8 +126,12 @@ def _bounds(least: float | None, most: float | None) -> str:
     return "" if most is None else f" of at most {most:,}"
 
 
-def _shown(value: object) -> str:
-    """A value for an error message, in at most 60 characters."""
+def shown(value: object) -> str:
+    """Return a value for an error message, in at most 60 characters.
+
+    Args:
+        value: Anything, also what has no text: a whole number of more than 4,300 digits has none.
+    """
     try:
         text = repr(value)
     except Exception:  # whole numbers of more than 4,300 digits, and a user's own classes

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
+from itertools import islice
 from pathlib import Path
 
 from metaevents.archive.reader import Archive
 from metaevents.archive.writer import ArchiveHeader, build
+from metaevents.arguments import shown
 from metaevents.custom_rules import archived_rules
 from metaevents.download import fetch_recordings
 from metaevents.errors import ArchiveError, MetaeventsError, MissingError, UsageError
@@ -34,6 +36,8 @@ _READERS: Mapping[str, Callable[[PathLike], Source]] = {
     "asl-dvs": ASLDVS,
     "n-omniglot": NOmniglot,
 }
+
+_MAX_SEARCHED = 50  # files of a folder in which an archive is looked for
 
 
 def archive_path(name: str, root: PathLike) -> Path:
@@ -150,12 +154,21 @@ def open_archive(name: str, root: PathLike, *, download: bool = False) -> Archiv
     Raises:
         UsageError: There is no built-in dataset of that name, and no archive.
         MissingError: There is no archive and `download` is False; the message names the two
-            commands that make it.
+            commands that make it, or the file that is an archive of the dataset under another name.
         FetchError: The download failed.
         ArchiveError: The file is not a complete archive of this dataset.
     """
+    if not isinstance(name, str):
+        raise UsageError(
+            f"name={shown(name)} is no text; give the name of a dataset, such as 'double-nmnist'"
+        )
     path = archive_path(name, root)
     if not path.exists():
+        if not download and (renamed := _find_renamed(name, path.parent)):
+            raise MissingError(
+                f"no archive {path}, but {renamed} is an archive of {name}; give that file, or "
+                "rename it"
+            )
         if name not in specs():
             raise UsageError(
                 f"no dataset {name!r}; choose one of {', '.join(specs())}, or build {path} with "
@@ -177,6 +190,17 @@ def open_archive(name: str, root: PathLike, *, download: bool = False) -> Archiv
             f"{path} is an archive of {archive.dataset}, expected {name}; give the other file"
         )
     return archive
+
+
+def _find_renamed(name: str, folder: Path) -> Path | None:
+    """Return the first archive of a dataset in a folder, whatever its name; None if it has none."""
+    for file in islice(sorted(folder.glob("*.h5")), _MAX_SEARCHED):
+        try:
+            if Archive(file).dataset == name:
+                return file
+        except (MetaeventsError, OSError):  # another program's, or damaged
+            continue
+    return None
 
 
 def dataset_rules(archive: Archive) -> DatasetRules | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import Dataset
 
-from metaevents.arguments import whole_number
+from metaevents.arguments import shown, whole_number
 from metaevents.errors import UsageError
 from metaevents.sampling import Sample
 
@@ -117,5 +117,5 @@ class ClassificationDataset(Dataset[tuple[Any, Any]]):
             )
         index = whole_number("index", index)
         if not -len(self) <= index < len(self):
-            raise IndexError(f"item {index} of {len(self)}")
+            raise IndexError(f"item {shown(index)} of {len(self)}")
         return index % len(self)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from metaevents.archive.reader import Archive
 from metaevents.archive.writer import build, differing_columns
-from metaevents.arguments import whole_number
+from metaevents.arguments import shown, whole_number
 from metaevents.building import archive_header
 from metaevents.class_splits import Splits
 from metaevents.custom_rules import AS_ARCHIVED, CustomRules, archived_rules, checked_name
@@ -121,7 +121,7 @@ def compose(
         citation=citation,
     )
     if isinstance(recordings, Archive):
-        if partition not in (None, BY_CLASS):
+        if partition is not None and custom.partition != BY_CLASS:
             raise UsageError(
                 f"partition given for the archive {recordings.path}, which has its own; "
                 f"give {BY_CLASS!r}, or give the source instead"
@@ -215,12 +215,12 @@ def _partition_name(partition: str | PartitionRule | None) -> str:
         return AS_ARCHIVED
     if partition is None:
         return "blocks-60-20-20"
-    if partition not in PARTITION_NAMES:
+    if not isinstance(partition, str) or partition not in PARTITION_NAMES:
         raise UsageError(
-            f"partition={partition!r}; choose one of {', '.join(PARTITION_NAMES)} or give a "
+            f"partition={shown(partition)}; choose one of {', '.join(PARTITION_NAMES)} or give a "
             "function"
         )
-    return partition
+    return str(partition)
 
 
 def _require_same_rules(archive: Archive, custom: CustomRules, rules: DatasetRules) -> None:

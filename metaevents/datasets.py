@@ -16,7 +16,7 @@ import numpy as np
 
 from metaevents import cache
 from metaevents.archive.reader import Archive
-from metaevents.arguments import whole_number
+from metaevents.arguments import one_of, shown, whole_number
 from metaevents.building import open_archive, required_rules
 from metaevents.errors import ArchiveError, UsageError
 from metaevents.events import EVENT_DTYPE, Events, side_by_side
@@ -88,14 +88,9 @@ class ComposedDataset:
         class_split: str = "published",
     ) -> None:
         class_splits = rules.class_splits
-        if class_split not in class_splits:
-            raise UsageError(f"classes={class_split!r}; choose one of {', '.join(class_splits)}")
-        if split not in class_splits[class_split]:
-            raise UsageError(
-                f"split={split!r}; choose one of {', '.join(class_splits[class_split])}"
-            )
-        if pairing not in PAIRINGS:
-            raise UsageError(f"pairing={pairing!r}; choose one of {', '.join(PAIRINGS)}")
+        class_split = one_of("classes", class_split, class_splits)
+        split = one_of("split", split, class_splits[class_split])
+        pairing = one_of("pairing", pairing, PAIRINGS)
         if pairing not in rules.pools:
             raise UsageError(f"{rules.name} has no published pairing; use pairing='all'")
         if archive.labels != rules.labels:
@@ -180,7 +175,7 @@ class ComposedDataset:
             except (IndexError, UsageError):
                 pass
         raise UsageError(
-            f"no class {c!r} among the {len(self)} of the {self.split} split; "
+            f"no class {shown(c)} among the {len(self)} of the {self.split} split; "
             f"give a name such as {self.classes[0]!r} or an index from 0 to {len(self) - 1}"
         )
 
@@ -291,7 +286,8 @@ class ComposedDataset:
                 continue
             if len(sides) != side:
                 raise UsageError(
-                    f"got {len(positional)} positional indices, left={left} and right={right}; "
+                    f"got {len(positional)} positional indices, left={shown(left)} and "
+                    f"right={shown(right)}; "
                     "left is side 0 and right is side 1: give each side once"
                 )
             sides = (*sides, index)
@@ -322,7 +318,7 @@ class ComposedDataset:
             if not 0 <= place < len(pool):
                 raise UsageError(
                     f"class {name!r} has {len(pool)} recordings on side {side}, "
-                    f"got index {place}; give one from 0 to {len(pool) - 1}"
+                    f"got index {shown(place)}; give one from 0 to {len(pool) - 1}"
                 )
             chosen.append(int(pool[place]))
         return tuple(chosen)
@@ -793,10 +789,10 @@ def load(
 
     Raises:
         UsageError: There is no dataset of that name, or no such split, pairing or class split.
-        MissingError: As for `DoubleNMNIST`.
+        MissingError: As for `DoubleNMNIST`, or the archive has another name; the message has it.
         ArchiveError: As for `DoubleNMNIST`, or the archive keeps no rules.
     """
-    if name in BUILT_IN:
+    if isinstance(name, str) and name in BUILT_IN:
         return BUILT_IN[name](root, split, pairing=pairing, classes=classes, download=download)
     archive = open_archive(name, root)
     dataset = ComposedDataset(archive, required_rules(archive), split, pairing, classes)
@@ -822,9 +818,15 @@ def archive_dataset(path: PathLike) -> str:
     names = [name for name in BUILT_IN if (path / f"{name}.h5").is_file()]
     if not names:
         names = [file.stem for file in sorted(path.glob("*.h5")) if file.is_file()]
-    if len(names) != 1:
+    if not names:
         raise UsageError(
-            f"{path} holds {len(names)} archives of {', '.join(BUILT_IN)}, expected one; "
-            "give the archive file, or name the dataset"
+            f"{path} holds no archive, expected one file <name>.h5; give the archive file, or "
+            "build one with `metaevents build`"
+        )
+    if len(names) > 1:
+        listed = ", ".join(f"{name}.h5" for name in names[:5]) + (", ..." if names[5:] else "")
+        raise UsageError(
+            f"{path} holds {len(names)} archives ({listed}), expected one; give the archive file, "
+            "or name the dataset"
         )
     return names[0] if names[0] in BUILT_IN else Archive(path / f"{names[0]}.h5").dataset

@@ -15,7 +15,7 @@ from itertools import chain
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from metaevents.arguments import whole_number
+from metaevents.arguments import one_of, shown, whole_number
 from metaevents.errors import UsageError
 from metaevents.frames import numpy_dtype
 from metaevents.global_state import generators_restored, ordinary_tensors, seed_generators
@@ -354,7 +354,7 @@ class EpisodeLoader:
         """Return episode or batch `index`; negative indices count from the end."""
         position = whole_number("index", index)
         if not -len(self) <= position < len(self):
-            raise IndexError(f"episode {position} of a loader of {len(self)}")
+            raise IndexError(f"episode {shown(position)} of a loader of {len(self)}")
         return self._load(position % len(self))
 
     def __iter__(self) -> Iterator[Episode]:
@@ -377,7 +377,7 @@ class EpisodeLoader:
         positions = [whole_number("index", index) for index in indices]
         for position in positions:
             if not -len(self) <= position < len(self):
-                raise IndexError(f"episode {position} of a loader of {len(self)}")
+                raise IndexError(f"episode {shown(position)} of a loader of {len(self)}")
         positions = [position % len(self) for position in positions]
         if not self.num_workers or self._on_gpu:
             return self._iterate_here(positions)
@@ -602,12 +602,8 @@ class _SampleForm:
         bins: int | None,
         seed: int,
     ) -> None:
-        if layout not in LAYOUTS:
-            raise UsageError(f"layout={layout!r}; choose one of {', '.join(LAYOUTS)}")
-        if representation not in REPRESENTATIONS:
-            raise UsageError(
-                f"representation={representation!r}; choose one of {', '.join(REPRESENTATIONS)}"
-            )
+        layout = one_of("layout", layout, LAYOUTS)
+        representation = one_of("representation", representation, REPRESENTATIONS)
         for name, given in (("layout='TNPHW'", layout == "TNPHW"), ("bins", bins is not None)):
             if given and representation != "frames":
                 raise UsageError(

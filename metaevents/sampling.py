@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from metaevents.arguments import whole_number
+from metaevents.arguments import one_of, whole_number
 from metaevents.errors import UsageError
 from metaevents.recording_pools import RecordingPool, Turns, different_rows, share
 from metaevents.rng import Draws, Streams
@@ -482,8 +482,7 @@ def _capacity(dataset: ComposedDataset, division: str) -> _Capacity:
 
     Pairing "all" needs as many recordings with either division.
     """
-    if division not in DIVISIONS:
-        raise UsageError(f"division={division!r:.60}; choose one of {', '.join(DIVISIONS)}")
+    division = one_of("division", division, DIVISIONS)
     if dataset.pairing != "published":
         return _RecordingCapacity(dataset)
     return _RightCapacity(dataset) if division == "episode" else _KeyCapacity(dataset)

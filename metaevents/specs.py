@@ -25,7 +25,7 @@ from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from metaevents.arguments import whole_number
+from metaevents.arguments import one_of, shown, whole_number
 from metaevents.component_deals import DEALS, FIRST_DEAL, further_deals
 from metaevents.errors import ArchiveError, UsageError
 from metaevents.events import POLARITIES
@@ -112,9 +112,7 @@ def partition_rule(name: str, splits: Mapping[str, Classes]) -> PartitionRule:
             for label in components
         }
         return lambda ref, position, files: split_of.get(ref.label, "train")
-    if name not in PARTITION_RULES:
-        raise UsageError(f"partition={name!r}; choose one of {', '.join(PARTITION_NAMES)}")
-    return PARTITION_RULES[name]
+    return PARTITION_RULES[one_of("partition", name, PARTITION_NAMES)]
 
 
 def pools_of(partition: str) -> dict[str, dict[str, tuple[str, ...]]]:
@@ -437,8 +435,8 @@ def get_spec(name: str, version: int | None = None) -> DatasetSpec:
         ArchiveError: This release does not know the protocol version.
     """
     by_name = specs()
-    if name not in by_name:
-        raise UsageError(f"no dataset {name!r}; choose one of {', '.join(by_name)}")
+    if not isinstance(name, str) or name not in by_name:
+        raise UsageError(f"no dataset {shown(name)}; choose one of {', '.join(by_name)}")
     versions = by_name[name]
     if version is None:
         version = max(versions)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from metaevents.arguments import finite_number, whole_number
+from metaevents.arguments import finite_number, one_of, whole_number
 from metaevents.errors import UsageError
 
 
@@ -74,3 +74,20 @@ def test_finite_numbers_are_floats(half: Any) -> None:
 def test_other_values_are_no_finite_numbers(value: Any) -> None:
     with pytest.raises(UsageError, match=r"lr=.* is no finite number"):
         finite_number("lr", value)
+
+
+def test_words_are_plain_texts() -> None:
+    word = one_of("split", np.str_("val"), ["train", "val"])
+    assert word == "val"
+    assert type(word) is str
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["dev", "", ["val"], {}, np.array(["val", "val"]), b"val", None, 1, 10**5000, "v" * 1000],
+    ids=lambda value: type(value).__name__,
+)
+def test_other_words_are_refused_in_a_short_sentence(value: Any) -> None:
+    with pytest.raises(UsageError, match=r"^split=.*; choose one of train, val$") as caught:
+        one_of("split", value, ["train", "val"])
+    assert len(str(caught.value)) < 120

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from support.archives import NAME, copy_archive, edit_archive
+from support.composed import busy_archive
 
 import metaevents as me
 from metaevents.archive.reader import Archive
@@ -52,16 +53,41 @@ def test_the_dataset_of_an_archive_or_of_the_only_archive_in_a_folder(
 ) -> None:
     assert archive_dataset(nmnist_root) == "double-nmnist"
     assert archive_dataset(asl_root / "double-asl-dvs.h5") == "double-asl-dvs"
-    archives = "double-nmnist, double-asl-dvs, n-omniglot"
-    with pytest.raises(UsageError, match=f"holds 0 archives of {archives}"):
+    with pytest.raises(UsageError, match=r"holds no archive, expected one file <name>.h5; give"):
         archive_dataset(tmp_path)
     for root in (nmnist_root, asl_root):
         for path in root.glob("*.h5"):
             (tmp_path / path.name).symlink_to(path)
-    with pytest.raises(UsageError, match=r"holds 2 archives .* give the archive file"):
+    with pytest.raises(UsageError, match=r"2 archives \(double-nmnist.h5, double-asl-dvs.h5\)"):
         archive_dataset(tmp_path)
     with pytest.raises(MissingError):
         archive_dataset(tmp_path / "nothing.h5")
+
+
+def test_archives_of_ones_own_are_listed_by_their_names(tmp_path: Path) -> None:
+    path = busy_archive(tmp_path, events=1)
+    (tmp_path / "other.h5").symlink_to(path)
+    with pytest.raises(UsageError, match=r"holds 2 archives \(busy.h5, other.h5\), expected one"):
+        archive_dataset(tmp_path)
+
+
+def test_an_archive_under_another_name_is_named(tmp_path: Path, nmnist_root: Path) -> None:
+    path = busy_archive(tmp_path, events=1).rename(tmp_path / "renamed.h5")
+    (tmp_path / "another.h5").write_bytes(b"of another program")
+    with pytest.raises(
+        MissingError, match=r"no archive .*busy.h5, but .*renamed.h5 is an archive "
+    ):
+        me.load("busy", tmp_path)
+    assert me.load("busy", path).name == "busy"
+    (tmp_path / "mine.h5").symlink_to(nmnist_root / "double-nmnist.h5")
+    with pytest.raises(MissingError, match=r"but .*mine.h5 is an archive of double-nmnist; give"):
+        me.DoubleNMNIST(tmp_path)
+
+
+@pytest.mark.parametrize("name", [Path("double-nmnist"), ["double-nmnist"], {}, None, 3])
+def test_a_name_is_text(nmnist_root: Path, name: Any) -> None:
+    with pytest.raises(UsageError, match=r"name=.* is no text; give the name of a dataset, such"):
+        me.load(name, nmnist_root)
 
 
 def test_download_true_fetches_and_builds_what_is_missing_once(
