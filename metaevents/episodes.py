@@ -383,7 +383,7 @@ class EpisodeLoader:
             return self._iterate_here(positions)
         if self._form.compiled:
             return self._iterate_in_threads(positions)
-        return map(self._place, self._start_processes(positions))
+        return self._iterate_once(self._start_processes(positions))
 
     def draw(self, index: int) -> Draw:
         """Return what episode `index` consists of, without reading any event."""
@@ -439,6 +439,14 @@ class EpisodeLoader:
                 self._idle = [processes]
             else:
                 processes.close()
+
+    def _iterate_once(self, processes: WorkerProcesses) -> Iterator[Episode]:
+        """Yield what worker processes prepare; if that fails, the processes end."""
+        try:
+            yield from map(self._place, processes)
+        except Exception:
+            processes.close()
+            raise
 
     def _take_processes(self) -> WorkerProcesses:
         """Return processes that no pass uses."""

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from metaevents import errors
+from metaevents.errors import MetaeventsError
 from metaevents.global_state import ordinary_tensors, to_tensor
 
 if TYPE_CHECKING:
@@ -77,6 +79,10 @@ class WorkerProcesses:
         workers: Number of processes.
         largest: Bytes that a value rarely exceeds. A larger one travels through a pipe, which is
             slower.
+
+    Raises:
+        MetaeventsError: In a pass, as `prepare` raised it. Other errors come as torch passes them
+            on, with the traceback of the process in their text.
     """
 
     def __init__(
@@ -101,6 +107,8 @@ class WorkerProcesses:
         with ordinary_tensors():  # torch draws a seed, and the processes inherit the modes
             messages = iter(self._loader)
         for message in messages:
+            if isinstance(message, _Failure):
+                raise message.kind(message.text)
             yield self._carrier.unpack(message)
 
     def close(self) -> None:
@@ -130,8 +138,28 @@ class _Packed:
     def __len__(self) -> int:
         return len(self._items)
 
-    def __getitem__(self, place: int) -> _Message:
-        return self._carrier.pack(self._prepare(self._items[place]))
+    def __getitem__(self, place: int) -> _Message | _Failure:
+        try:
+            return self._carrier.pack(self._prepare(self._items[place]))
+        except MetaeventsError as error:  # torch would put a traceback into its text
+            return _Failure.of(error)
+
+
+class _Failure(NamedTuple):
+    """An error that a user can correct, which a worker process met.
+
+    Attributes:
+        kind: Its class in `metaevents.errors`, which every process can import.
+        text: Its message.
+    """
+
+    kind: type[MetaeventsError]
+    text: str
+
+    @classmethod
+    def of(cls, error: MetaeventsError) -> _Failure:
+        ours = (kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+        return cls(next(ours), str(error))
 
 
 class _Message(NamedTuple):

@@ -480,6 +480,21 @@ def test_a_random_transform_leaves_the_global_generators_alone(
     assert state() == before
 
 
+def test_a_mistake_in_a_transform_is_one_sentence_whatever_the_workers(
+    dataset: me.DoubleNMNIST,
+) -> None:
+    def sentence(workers: int) -> str:
+        options = {**OPTIONS, "transform": lambda x: x.numpy(), "num_workers": workers}
+        with pytest.raises(UsageError, match=r"results \(ndarray\) cannot be stacked") as caught:
+            next(iter(me.EpisodeLoader(dataset, **options)))
+        with pytest.raises(UsageError) as of_place:
+            next(iter(me.EpisodeLoader(dataset, **options).iterate([3])))
+        assert str(of_place.value) == str(caught.value)
+        return str(caught.value)
+
+    assert sentence(0) == sentence(1)
+
+
 @pytest.mark.parametrize("transform", [lambda x: x.numpy(), lambda x: x[: int(x[0].sum()) % 2 + 1]])
 def test_results_that_cannot_be_stacked_are_refused(
     dataset: me.DoubleNMNIST, transform: Any

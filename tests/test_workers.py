@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from metaevents.errors import MissingError, UsageError
 from metaevents.workers import WorkerProcesses, prepare_in_threads
 
 
@@ -44,6 +45,28 @@ def test_an_error_in_a_worker_reaches_the_caller() -> None:
         list(values)
     with pytest.raises(ValueError, match="thirteen"):
         list(WorkerProcesses(square, range(20), 2, 100))
+
+
+class PrivateError(MissingError):
+    """A class of a user's own."""
+
+
+@pytest.mark.parametrize(
+    "error", [UsageError("no; do yes"), MissingError("none"), PrivateError("nothing")], ids=repr
+)
+def test_an_error_of_the_user_is_the_same_in_a_process(error: Exception) -> None:
+    def refuse(item: int) -> int:
+        if item:
+            raise error
+        return item
+
+    processes = WorkerProcesses(refuse, range(4), 1, 100)
+    values = iter(processes)
+    assert next(values) == 0
+    with pytest.raises(UsageError if isinstance(error, UsageError) else MissingError) as caught:
+        next(values)
+    processes.close()
+    assert str(caught.value) == str(error)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
