@@ -374,7 +374,7 @@ _BEST: Mapping[tuple[str, str], dict[str, Any]] = {
 
 _MATCHING: Mapping[str, dict[str, Any]] = {
     "spiking": {
-        "time_stride": 4, "steps": 800, "val_every": 800, "shift": 1, "match_shift": 0,
+        "time_stride": 4, "steps": 4000, "val_every": 1000, "shift": 1, "match_shift": 0,
     },
     "conv": {"norm_groups": 8, "steps": 800, "val_every": 800, "shift": 1},
 }  # fmt: skip
