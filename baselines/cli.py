@@ -19,6 +19,7 @@ from metaevents.cli.base import (
     Command,
     Parser,
     archive_option,
+    check_outputs,
     command_line,
     finite_number,
     json_flag,
@@ -245,9 +246,22 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _weights_argument(text: str) -> str:
+def _weights_argument(text: str) -> str | Path:
     """The name of a baseline as it is; the path of a run or of weights with `~` expanded."""
-    return text if text in MODELS else str(text_path_argument(text))
+    return text if text in MODELS else text_path_argument(text)
+
+
+def _weights_word(weights: str | Path) -> str:
+    """Return the word of a command line that names weights: `./snn-maml` for a folder here."""
+    text = str(weights)
+    return f"./{text}" if isinstance(weights, Path) and text in MODELS else text
+
+
+def _weights_files(weights: Iterable[str | Path]) -> list[Path]:
+    """Return the files of weights that are no baselines of the release."""
+    from baselines.weights_file import weights_path
+
+    return [weights_path(each) for each in weights if isinstance(each, Path)]
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -288,17 +302,38 @@ def _evaluate(args: argparse.Namespace) -> None:
                 force=args.force,
             )
             for name in args.weights
-            for seed in (args.training_seeds if name in MODELS else [0])
+            for seed in (args.training_seeds if isinstance(name, str) else [0])
         ]
+        _require_trainings_of_one_method(learners)
         method.update({**_method_fields(learners), **given})
         return learners
 
-    words = ["python", "-m", "baselines", "evaluate", *args.weights]
+    weights = [_weights_word(each) for each in args.weights]
+    words = ["python", "-m", "baselines", "evaluate", *weights]
     words += ["--recipe", args.recipe] if args.recipe != "best" else []
     words += ["--training-pairing", args.training_pairing] * (args.training_pairing != "all")
     words += ["--training-seeds", *map(str, args.training_seeds)] * (args.training_seeds != [0])
     words += ["--force"] if args.force else []
-    evaluate_and_write(args, make, f"baselines:{args.weights[0]}", words, method)
+    inputs = _weights_files(args.weights)
+    evaluate_and_write(args, make, f"baselines:{weights[0]}", words, method, inputs)
+
+
+def _require_trainings_of_one_method(learners: Sequence[Baseline]) -> None:
+    """Refuse learners that are not trainings of one configuration with different seeds."""
+    first, *others = (vars(learner.config) for learner in learners)
+    for other in others:
+        if differing := [name for name in first if name != "seed" and first[name] != other[name]]:
+            name = differing[0]
+            raise UsageError(
+                f"the trainings are of different methods ({name} {first[name]} and "
+                f"{other[name]}); give trainings that differ by their seed alone, or evaluate each "
+                "by itself"
+            )
+    seeds = [learner.config.seed for learner in learners]
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(
+            f"the seeds of the trainings are {', '.join(map(str, seeds))}; give every seed once"
+        )
 
 
 def _method_name(config: RunConfig) -> str:
@@ -551,9 +586,8 @@ def _export(args: argparse.Namespace) -> None:
     from baselines.learners import load
     from baselines.networks import SpikingNet
     from baselines.nir_export import export
-    from metaevents.files import require_writable
 
-    require_writable(args.out)
+    check_outputs([args.out], _weights_files([args.weights]))
     options = {name: getattr(args, name) for name in ("dataset", "classes", "ways", "recipe")}
     net = load(args.weights, **options).model.net
     if not isinstance(net, SpikingNet):

@@ -25,6 +25,7 @@ from baselines.config import MODELS, RECIPES, SAME_WEIGHTS, RunConfig, recipe
 from metaevents._version import __version__
 from metaevents.benchmark.deals import OverDeals
 from metaevents.benchmark.markdown import table
+from metaevents.benchmark.protocols import bind
 from metaevents.benchmark.trivial import TITLES, TRIVIAL_BASELINES
 from metaevents.component_deals import DEALS
 from metaevents.datasets import ComposedDataset, archive_dataset, load
@@ -150,6 +151,7 @@ def run(
         if deal not in known:
             there = f"give numbers from 1 to {len(known)}" if known else "give another archive"
             raise UsageError(f"{setting.archive} has no deal {deal}; {there}")
+    _require_same_setting(setting, test)
     work: dict[tuple[str, int], list[Method]] = {}
     for deal in dict.fromkeys(deals):
         for method in chosen:
@@ -172,6 +174,27 @@ def run(
                 pool.shutdown(cancel_futures=True)
                 raise
     return write_tables(setting.out)
+
+
+def _require_same_setting(setting: Setting, test: ComposedDataset) -> None:
+    """Refuse a folder that holds results of another setting, before the work."""
+    protocol = bind(setting.protocol, test, setting.episodes)
+    wanted = {
+        "dataset": test.name,
+        "protocol": protocol.name,
+        "version": protocol.version,
+        "pairing": setting.pairing,
+        "episodes": protocol.episodes,
+        "fingerprint": test.fingerprint,
+    }
+    for path in sorted((setting.out / "rows").glob("*.json")):
+        row = _read(path)
+        if differing := [name for name in wanted if row[name] != wanted[name]]:
+            name = differing[0]
+            raise UsageError(
+                f"{path} has {name} {row[name]}, this command {wanted[name]}; put each setting "
+                "into a folder of its own"
+            )
 
 
 def _limit_threads(threads: int) -> None:

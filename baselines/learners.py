@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -175,7 +176,9 @@ def load(
     and component matching take any number of ways.
 
     Args:
-        name: A baseline of the release ("snn-maml"), a run's folder, or a weights file.
+        name: A baseline of the release ("snn-maml"), a run's folder, or a weights file. A string
+            that is a baseline's name means the baseline; for a folder of that name in the working
+            folder, give "./snn-maml" or a `Path`.
         dataset: Name of the dataset.
         classes: Class split.
         ways: Number of classes per episode.
@@ -197,11 +200,13 @@ def load(
         >>> learner.config.inner_steps
         1
     """
-    if str(name) not in MODELS:
+    if not isinstance(name, str) or name not in MODELS:
         path = weights_path(name)
         return from_weights(read_weights(path), path, device=device, force=force)
+    if Path(name).exists():
+        logger.warning("%s is the baseline of the release; ./%s is the folder here", name, name)
     config = RunConfig(
-        str(name), recipe, dataset, pairing=pairing, classes=classes, ways=ways, seed=seed
+        name, recipe, dataset, pairing=pairing, classes=classes, ways=ways, seed=seed
     )
     shipped = SHIPPED / config.file_name
     if config.kind.method == "components" and recipe in SAME_WEIGHTS:

@@ -16,6 +16,7 @@ from baselines.networks import ConvNet, SpikingConfig, SpikingNet, StackConfig, 
 from baselines.reptile import Reptile
 from baselines.transfer import Transfer
 from metaevents.benchmark.alignment import Versions
+from metaevents.global_state import generators_restored
 
 
 def build_network(
@@ -36,9 +37,10 @@ def build_network(
         UsageError: The configuration does not fit the frames.
     """
     architecture = network_config(config, frame_shape, ways)
-    if isinstance(architecture, SpikingConfig):
-        return SpikingNet(architecture, device)
-    return ConvNet(architecture, device)
+    with generators_restored():  # the weights that are drawn here are replaced
+        if isinstance(architecture, SpikingConfig):
+            return SpikingNet(architecture, device)
+        return ConvNet(architecture, device)
 
 
 def network_config(

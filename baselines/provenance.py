@@ -133,6 +133,11 @@ def _unpack(packed: bytes) -> bytes:
     return data
 
 
+def _kind(source: str) -> str:
+    """Return what recordings a source has, all of them or a subset."""
+    return source.removesuffix("-subset")
+
+
 def _name(what: str, value: Any) -> str:
     """Return a name of bounded length, or raise ValueError."""
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_NAME:
@@ -205,8 +210,9 @@ class Record:
     def overlap(self, dataset: ComposedDataset) -> tuple[str, ...]:
         """Return what of a test split the weights have seen.
 
-        Classes are compared within one dataset, real or simulated. Recordings are compared by
-        their events, whatever their ids and whichever dataset they are composed to.
+        Classes are compared where the recordings are of one kind: of N-MNIST, of ASL-DVS ..., or
+        simulated. Recordings are compared by their events, whatever their ids and whichever dataset
+        they are composed to.
 
         Args:
             dataset: The test split.
@@ -216,7 +222,9 @@ class Record:
             choose the weights; without those that do not overlap.
         """
         test = Seen.of(dataset)
-        alike = dataset.name == self.dataset and dataset.simulated == self.simulated
+        alike = dataset.simulated == self.simulated and (
+            dataset.name == self.dataset or _kind(dataset.archive.source) == _kind(self.source)
+        )
         pairs = {
             "{} of its {} classes were trained on": (
                 self.trained.classes if alike else (),

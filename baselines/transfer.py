@@ -97,7 +97,7 @@ class Transfer(NetworkLearner):
 
         key = ("head", ways, steps, lr, weight_decay, products(), form(*inputs))
         weight, bias = self._graphs.get(key, lambda: trained, "a new last layer")(*inputs)
-        layer = nn.Linear(weight.shape[1], ways, device=weight.device, dtype=weight.dtype)
+        layer = _linear(weight.shape[1], ways, weight)
         with torch.no_grad():
             layer.weight.copy_(weight)
             layer.bias.copy_(bias)
@@ -142,7 +142,7 @@ def train_head(
         lr: Learning rate.
         weight_decay: Weight decay.
     """
-    layer = nn.Linear(x.shape[1], ways, device=x.device, dtype=x.dtype)
+    layer = _linear(x.shape[1], ways, x)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     optimizer = torch.optim.SGD(layer.parameters(), lr=lr, momentum=0.9, weight_decay=weight_decay)
@@ -153,3 +153,15 @@ def train_head(
             cross_entropy(layer(x), y).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     return layer.requires_grad_(False)
+
+
+def _linear(features: int, ways: int, like: Tensor) -> nn.Linear:
+    """Return a linear layer without values; no random number is drawn.
+
+    Args:
+        features: Number of inputs.
+        ways: Number of outputs.
+        like: A tensor that has the layer's device and dtype.
+    """
+    layer = nn.Linear(features, ways, device="meta", dtype=like.dtype)
+    return layer.to_empty(device=like.device)

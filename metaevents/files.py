@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import shutil
 import tempfile
 import warnings
@@ -117,6 +118,9 @@ def user_path(path: PathLike) -> Path:
         ) from error
 
 
+_STANDARD_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
+
+
 def write_atomic(path: PathLike, content: bytes | str, *, sync: bool = True) -> None:
     r"""Write a file under a temporary name and rename it into place.
 
@@ -133,11 +137,17 @@ def write_atomic(path: PathLike, content: bytes | str, *, sync: bool = True) -> 
     Raises:
         OSError: The file cannot be written.
     """
-    path = link_target(Path(path))
+    path = Path(path)
     data = content.encode() if isinstance(content, str) else content
-    if path.exists() and not path.is_file():
+    if (stream := _open_file_number(path)) is not None:
+        # A copy of the number shares the place at which the process goes on writing.
+        with os.fdopen(os.dup(stream), "wb") as file:
+            file.write(data)
+        return
+    if is_stream(path):
         path.write_bytes(data)
         return
+    path = link_target(path)
     temporary = path.with_name(f".{path.name}.{token_hex(4)}.part")
     try:
         with temporary.open("wb") as file:
@@ -154,6 +164,25 @@ def write_atomic(path: PathLike, content: bytes | str, *, sync: bool = True) -> 
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def is_stream(path: Path) -> bool:
+    """Return whether a path is a device or pipe, or an open file such as `/dev/stdout`.
+
+    A redirected `/dev/stdout` is no ordinary file: if it were replaced, what the process writes to
+    it next would be lost.
+    """
+    if _open_file_number(path) is not None:
+        return True
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _open_file_number(path: Path) -> int | None:
+    """Return the number of the open file that a path names; None if it names none."""
+    number = _STANDARD_STREAMS.get(str(path))
+    if number is None and (match := re.fullmatch(r"/(?:dev|proc/self)/fd/(\d{1,9})", str(path))):
+        number = int(match[1])
+    return number if number is not None and path.exists() else None
 
 
 def link_target(path: Path) -> Path:
@@ -179,13 +208,13 @@ def require_writable(path: Path) -> None:
     Raises:
         OSError: It is a folder, its folder does not exist, or the folder takes no new files.
     """
-    path = link_target(path)
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "this is a folder, expected a file", str(path))
-    if path.exists() and not path.is_file():  # a device or pipe
+    if is_stream(path):
         if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, "this cannot be written", str(path))
         return
+    path = link_target(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "this is a folder, expected a file", str(path))
     _require_new_files(path.parent, path)
 
 

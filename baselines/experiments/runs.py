@@ -255,8 +255,9 @@ class TrainedRuns:
                 device=self._device,
                 progress=self._progress,
             )
-        except Stopped:  # its message is about `train`; here the same command continues
-            raise KeyboardInterrupt from None
+        except Stopped as stopped:  # its message is about `train`
+            message = "interrupted; run the same command to continue"
+            raise Stopped(message, stopped.number) from None
 
 
 def _weights_files(sources: Iterable[PathLike]) -> Iterator[Path]:

@@ -8,7 +8,15 @@ from contextlib import contextmanager
 
 
 class Stopped(KeyboardInterrupt):
-    """An interrupted run that stands at a checkpoint."""
+    """An interrupted run that stands at a checkpoint.
+
+    Attributes:
+        number: Number of the signal, from which the exit status follows.
+    """
+
+    def __init__(self, message: str, number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 @contextmanager
@@ -25,7 +33,7 @@ def deferred_interrupts() -> Iterator[list[int]]:
     def collect(number: int, _: object) -> None:
         """Note the first signal; let the second one interrupt."""
         if received:
-            raise KeyboardInterrupt
+            raise Stopped("interrupted; run the same command to continue", number)
         received.append(number)
 
     try:

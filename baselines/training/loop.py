@@ -259,7 +259,8 @@ class TrainingRun:
                 if not finished and self.group.any(bool(interrupts)):
                     raise Stopped(
                         f"stopped at the checkpoint of step {self.step} of {config.steps} in "
-                        f"{self.folder.path}; the same command with --resume continues it"
+                        f"{self.folder.path}; the same command with --resume continues it",
+                        *interrupts[:1],
                     )
 
     def _read(self, read: Callable[[], list[StepMetrics]]) -> list[StepMetrics]:

@@ -502,6 +502,9 @@ class _Prober:
         else:
             logger.info("an answer changed in the probe; asking in all ways on more episodes")
             finding = judge(self._on_each("probe, all ways", sorted(probed), self._observe))
+            # What a learner keeps from earlier episodes shows in comparison with the run alone.
+            repeated = all(screening.repeated for screening in screened)
+            finding = replace(finding, deterministic=finding.deterministic and repeated)
         seconds = max(self.group.gather(lambda: time.perf_counter() - start))
         logger.info("probed in %.1f s", seconds)
         return finding, seconds

@@ -11,7 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from importlib import import_module
+from itertools import combinations
 from typing import Any
+
+import numpy as np
 
 from metaevents.benchmark.amounts import describe_costs
 from metaevents.benchmark.entries import setting_name
@@ -286,7 +289,8 @@ def over_training_seeds(reports: Sequence[Report]) -> Report:
         The first report, with `training_seeds` computed over all of them.
 
     Raises:
-        UsageError: There are fewer than two reports, or they are not over the same episodes.
+        UsageError: There are fewer than two reports, they are not over the same episodes, two of
+            them are of one training, or they are of different methods, as far as the reports tell.
     """
     summary = repeated([report.accuracy for report in reports])
     episodes = {
@@ -298,4 +302,29 @@ def over_training_seeds(reports: Sequence[Report]) -> Report:
             "the reports are over different episodes; evaluate all trainings under one protocol "
             "and archive"
         )
+    for one, other in combinations(reports, 2):
+        if _same_training(one, other):
+            raise UsageError("two of the reports are of one training; give one report per training")
+    configs = [_config_but_seed(report) for report in reports]
+    if any(config != configs[0] for config in configs):
+        raise UsageError(
+            "the reports are of different methods, as their `seen` says; give trainings that "
+            "differ by their seed alone"
+        )
     return replace(reports[0], training_seeds=summary)
+
+
+def _same_training(one: Report, other: Report) -> bool:
+    """Return whether two reports are the same, or have the same scores."""
+    if one is other:
+        return True
+    a, b = (report.predictions.scores if report.predictions else None for report in (one, other))
+    return a is not None and b is not None and np.array_equal(a, b)
+
+
+def _config_but_seed(report: Report) -> dict[str, Any] | None:
+    """Return the configuration that a report's learner states, without the seed; None if none."""
+    config = (report.seen or {}).get("config")
+    if not isinstance(config, Mapping):
+        return None
+    return {name: value for name, value in config.items() if name != "seed"}

@@ -108,10 +108,13 @@ class Screening:
         unchanged: Whether no score changed by more than the tolerance, no prediction changed, and
             the learner answered each time.
         deterministic: Whether adapting twice from one seed gave bit-identical scores.
+        repeated: Whether adapting as in the evaluation gave scores within the tolerance of those of
+            the evaluation; also True if the learner did not answer.
     """
 
     unchanged: bool
     deterministic: bool
+    repeated: bool
 
 
 @dataclass(frozen=True)
@@ -303,12 +306,13 @@ def screen(
         if not np.array_equal(base, again):  # by a former call, or because the learner is not so
             again = asker.first_answers(together)
     except UsageError:  # `observe` finds out which call fails
-        return Screening(unchanged=False, deterministic=False)
+        return Screening(unchanged=False, deterministic=False, repeated=True)
     unchanged = not any(
         (_moves(base, answer) > tolerance).any() or _changes(base, answer).any()
         for answer in answers
     )
-    return Screening(unchanged, bool(np.array_equal(base, again)))
+    close = not (_moves(base, again) > tolerance).any()
+    return Screening(unchanged, bool(np.array_equal(base, again)), close)
 
 
 def _parts(n: int, n_foreign: int, draws: Draws) -> Batches:

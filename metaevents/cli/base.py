@@ -24,14 +24,16 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from metaevents.errors import MetaeventsError, UsageError, printable
+from metaevents.errors import MetaeventsError, MissingError, UsageError, printable
 from metaevents.files import user_path
+
+_PRECIOUS = (".h5", ".hdf5", ".safetensors")  # endings of files that are never replaced by results
 
 MAX_PROCESSES = 1024
 """Largest number of processes that an option takes."""
@@ -154,6 +156,48 @@ def text_path_argument(text: str) -> Path:
             f"{text!r} is not UTF-8 and cannot be written into a report; rename the file or folder"
         ) from None
     return path
+
+
+def check_outputs(outputs: Iterable[Path], inputs: Collection[Path] = ()) -> None:
+    """Check that files can be written, and replace nothing that the user needs.
+
+    To be called before the work, which may take long.
+
+    Args:
+        outputs: The files to write.
+        inputs: The files that the command reads.
+
+    Raises:
+        MissingError: The folder of an output does not exist.
+        UsageError: An output is an input, or has the name of an archive or of weights.
+        OSError: An output cannot be written.
+    """
+    from metaevents.files import require_writable
+
+    for path in outputs:
+        folder = path.absolute().parent
+        if not folder.is_dir():
+            raise MissingError(f"no folder {folder} for {path.name}; make it first")
+        require_writable(path)
+        require_no_input(path, inputs)
+        if path.suffix.lower() in _PRECIOUS:
+            raise UsageError(
+                f"{path} has the name of an archive or of weights; give the output another name"
+            )
+
+
+def require_no_input(output: Path, inputs: Iterable[Path]) -> None:
+    """Refuse an output that is a file which the command reads.
+
+    Args:
+        output: The file to write.
+        inputs: The files that the command reads.
+
+    Raises:
+        UsageError: The output is one of them.
+    """
+    if output.resolve() in [path.resolve() for path in inputs]:
+        raise UsageError(f"{output} is read by this command; give the output another name")
 
 
 def whole_number(minimum: int, maximum: int = MAX_COUNT) -> Callable[[str], int]:

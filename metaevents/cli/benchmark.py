@@ -14,11 +14,13 @@ from metaevents.cli.base import (
     MAX_PROCESSES,
     Command,
     archive_option,
+    check_outputs,
     command_line,
     json_flag,
     path_argument,
     print_json,
     print_lines,
+    require_no_input,
     text_path_argument,
     whole_number,
 )
@@ -194,6 +196,7 @@ def evaluate_and_write(
     learner: str,
     words: Sequence[str],
     method: Mapping[str, Any],
+    inputs: Iterable[Path] = (),
 ) -> None:
     """Evaluate learners, write entry and predictions, and print the report.
 
@@ -204,6 +207,7 @@ def evaluate_and_write(
         learner: Name of the learner in the report.
         words: First words of the command in the entry, before the options.
         method: Method fields of the entry, without the command. Read after `make` was called.
+        inputs: Files of the learners, which must not be replaced.
 
     Raises:
         MissingError: The folder of an output file does not exist.
@@ -217,7 +221,7 @@ def evaluate_and_write(
     from metaevents.distributed import is_first_process, use_own_gpu
 
     is_first = is_first_process()
-    _check_outputs(args)  # checked before the work, which takes long
+    _check_outputs(args, inputs)  # checked before the work, which takes long
     dataset = load(
         args.dataset or archive_dataset(args.archive),
         args.archive,
@@ -237,18 +241,21 @@ def evaluate_and_write(
         _write_report(args, report, {**method, "command": _command(args, words)})
 
 
-def _check_outputs(args: argparse.Namespace) -> None:
+def _check_outputs(args: argparse.Namespace, inputs: Iterable[Path]) -> None:
     """Check that the files of an evaluation can be written, and replace no file that it needs."""
-    from metaevents.files import require_writable
-
-    outputs = [path for path in (args.out, _predictions_path(args)) if path]
-    for path in outputs:
-        if not path.absolute().parent.is_dir():
-            raise MissingError(f"no folder {path.absolute().parent} for {path.name}; make it first")
-        require_writable(path)
-        if path.suffix in (".h5", ".hdf5") or path.resolve() == args.archive.resolve():
+    predictions = _predictions_path(args)
+    outputs = [path for path in (args.out, predictions) if path]
+    check_outputs(outputs, [args.archive, *inputs])
+    if args.out and predictions and _is_file_to_be(args.out) and _is_file_to_be(predictions):
+        if args.out.resolve().parent != predictions.resolve().parent:
             raise UsageError(
-                f"{path} is the archive or has the name of one; give the output another name"
+                f"the entry {args.out} and the predictions {predictions} are in two folders; put "
+                "both into one, as an entry names the file beside it"
+            )
+        if other := _entry_of(predictions, args.out):
+            raise UsageError(
+                f"{predictions} holds the predictions of {other}; give another file with "
+                f"--predictions, such as {args.out.with_suffix('.npz')}"
             )
     if (
         len(outputs) == 2
@@ -260,8 +267,39 @@ def _check_outputs(args: argparse.Namespace) -> None:
 
 def _predictions_path(args: argparse.Namespace) -> Path | None:
     """The prediction file to write, or None."""
-    path: Path | None = args.predictions or (args.out and args.out.parent / "predictions.npz")
-    return path
+    if args.predictions or not args.out:
+        path: Path | None = args.predictions
+        return path
+    return args.out.parent / "predictions.npz" if _is_file_to_be(args.out) else None
+
+
+def _is_file_to_be(path: Path) -> bool:
+    """Return whether a path is, or will be, an ordinary file, not a device or pipe."""
+    from metaevents.files import is_stream
+
+    return not is_stream(path) and not path.is_dir()
+
+
+def _entry_of(predictions: Path, own: Path) -> Path | None:
+    """Return an entry beside a prediction file that names it, other than `own`; None if none does.
+
+    Files that are no entries are passed over.
+    """
+    from metaevents.benchmark.entries import MAX_ENTRY_BYTES
+    from metaevents.untrusted import parse_json, read_bytes
+
+    if not predictions.is_file():
+        return None
+    for path in sorted(predictions.absolute().parent.glob("*.json")):
+        if path.resolve() == own.resolve():
+            continue
+        try:
+            named = parse_json(read_bytes(path, MAX_ENTRY_BYTES, "entry", "").decode())
+            if named["predictions"]["file"] == predictions.name:
+                return path
+        except Exception:  # whatever else a JSON file may be
+            continue
+    return None
 
 
 def _write_report(args: argparse.Namespace, report: Report, method: Mapping[str, Any]) -> None:
@@ -381,7 +419,7 @@ def _leaderboard_arguments(parser: argparse.ArgumentParser) -> None:
         "--entries",
         type=path_argument,
         metavar="DIR",
-        help="folder of the entries (default: cards/entries)",
+        help="folder of the entries (default: cards/entries in the working folder)",
     )
     parser.add_argument(
         "--markdown",
@@ -422,6 +460,9 @@ def _leaderboard(args: argparse.Namespace) -> None:
         written = write_missing_episodes(entries, args.archive)
     leaderboard, deals = tables(entries), deal_tables(entries)
     document = args.markdown or folder.parent / "LEADERBOARD.md"
+    if not args.check:
+        needed = [path for entry in entries for path in (entry.path, entry.predictions)]
+        require_no_input(document, needed)
     files = {document: render_markdown(leaderboard, document.parent, deals)}
     if args.html:
         files[args.html / "index.html"] = render_html(leaderboard, args.html, deals)
@@ -460,11 +501,10 @@ def _deal_facts(table: DealTable) -> dict[str, Any]:
 
 
 def _default_entries() -> Path:
-    """The folder cards/entries of the working folder, or of the checkout of this package."""
-    folders = [root / "cards" / "entries" for root in (Path(), Path(__file__).parents[2])]
-    for folder in folders:
-        if folder.is_dir():
-            return folder
+    """Return the folder cards/entries of the working folder."""
+    folder = Path("cards/entries")
+    if folder.is_dir():
+        return folder
     raise MissingError(
         "no folder cards/entries here; go to the repository or name the folder with --entries"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -174,3 +175,51 @@ def test_no_run_starts_for_a_group_that_cannot_be(
     assert main(reproduce) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert not out.exists()
+
+
+def test_a_folder_with_the_name_of_a_baseline_is_evaluated_as_a_path(
+    runs: list[Path], nmnist_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(runs[1], tmp_path / "cnn-maml")
+    monkeypatch.chdir(tmp_path)
+    for word in ("./cnn-maml", "cnn-maml/"):
+        words = ["evaluate", word, "--archive", str(nmnist_root), *PROTOCOL]
+        assert main([*words, "--out", "e.json"]) == 0
+        entry = json.loads(Path("e.json").read_text("utf-8"))
+        assert entry["report"]["seen"]["config"]["seed"] == 1
+        assert entry["method"]["command"].startswith("python -m baselines evaluate ./cnn-maml ")
+    for path in (Path("./cnn-maml"), "./cnn-maml"):
+        assert baselines.learners.load(path).config.seed == 1
+    assert baselines.learners.load("cnn-maml").config.seed == 0
+
+
+def test_trainings_of_different_methods_are_no_trainings_of_one(
+    runs: list[Path], nmnist_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def line(*weights: object) -> str:
+        return error_line(
+            capsys, "evaluate", *map(str, weights), "--archive", str(nmnist_root), *PROTOCOL,
+            program=main,
+        )  # fmt: skip
+
+    assert "different methods (recipe paper and best)" in line(runs[0], "cnn-maml")
+    assert "different methods (model cnn-maml and cnn-fomaml)" in line("cnn-maml", "cnn-fomaml")
+    assert "give every seed once" in line(runs[0], runs[1], runs[0])
+
+
+@pytest.mark.parametrize("output", ["w.safetensors", "link.json"])
+def test_weights_are_not_replaced(
+    output: str,
+    runs: list[Path],
+    nmnist_root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    weights = Path(shutil.copy(runs[0] / "best.safetensors", tmp_path / "w.safetensors"))
+    (tmp_path / "link.json").symlink_to(weights)
+    before = weights.read_bytes()
+    given = [str(weights), "--archive", str(nmnist_root), *PROTOCOL]
+    for option in ("--out", "--predictions"):
+        error_line(capsys, "evaluate", *given, option, str(tmp_path / output), program=main)
+    error_line(capsys, "export", str(weights), "--out", str(tmp_path / output), program=main)
+    assert weights.read_bytes() == before

@@ -116,6 +116,26 @@ def test_results_of_another_setting_are_not_mixed(made: Path, tmp_path: Path) ->
         deals.write_tables(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"episodes": 4}, "has episodes 3, this command 4"),
+        ({"pairing": "published"}, "has pairing all, this command published"),
+        ({"protocol": "sample-5way-5shot"}, "has protocol sample-5way-1shot"),
+    ],
+)
+def test_results_of_another_setting_are_not_taken_up(
+    changes: dict[str, Any], reason: str, made: Path, archive: Path
+) -> None:
+    with pytest.raises(UsageError, match=reason):
+        deals.run(setting(archive, made, **changes), ["floor:nearest-neighbour"], [1])
+
+
+def test_results_of_another_archive_are_not_taken_up(made: Path, simulated_root: Path) -> None:
+    with pytest.raises(UsageError, match="has fingerprint"):
+        deals.run(setting(simulated_root / "double-nmnist.h5", made), ["floor:chance"], [1])
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"format": "metaevents-deals"}'])
 def test_a_damaged_row_is_named(content: str, tmp_path: Path) -> None:
     (tmp_path / "rows").mkdir()

@@ -12,7 +12,7 @@ from support.archives import build_in
 from support.untrained import untrained_weights as weights
 
 import metaevents as me
-from baselines.provenance import Seen
+from baselines.provenance import Record, Seen
 from metaevents.building import open_source
 
 
@@ -39,6 +39,25 @@ def test_classes_of_simulated_recordings_are_others(archive: Path) -> None:
     assert replace(record, simulated=False).overlap(test) == (
         "20 of its 20 classes were trained on",
     )
+
+
+def test_trained_classes_are_known_in_a_dataset_of_another_name(
+    archive: Path, nmnist_folder: Path, tmp_path: Path
+) -> None:
+    record = weights(archive).record
+    seen = next(name for name in record.trained.classes if name[0] != name[1])
+    new = seen[::-1]
+    test = me.compose(
+        open_source("double-nmnist", nmnist_folder),
+        split="test",
+        root=tmp_path,
+        partition="official-folders",
+        splits={"test": [seen, new]},
+    )
+    known = {seen, new} & set(record.trained.classes)
+    phrases = Record.of(test, test).overlap(test), record.overlap(test)
+    assert f"{len(known)} of its 2 classes were trained on" in phrases[1]
+    assert "2 of its 2 classes were trained on" in phrases[0]
 
 
 @pytest.fixture(scope="module")

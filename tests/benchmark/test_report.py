@@ -35,6 +35,15 @@ def test_reports_of_several_trainings_combine(digits: me.DoubleNMNIST) -> None:
         over_training_seeds([reports[0], evaluate(ClassMeans(), digits, queries=4)])
     with pytest.raises(UsageError, match="at least 2"):
         over_training_seeds(reports[:1])
+    again = evaluate(OnSums(lambda x, ways: first_cells(x, ways)), digits)
+    for same in ([reports[0], reports[0]], [*reports, again]):
+        with pytest.raises(UsageError, match="of one training"):
+            over_training_seeds(same)
+    for report, model in zip(reports, ("cnn", "cnn", "snn"), strict=True):
+        report.seen = {"config": {"model": model, "seed": report.accuracy}}
+    assert over_training_seeds(reports[:2]).training_seeds is not None
+    with pytest.raises(UsageError, match="of different methods"):
+        over_training_seeds(reports)
 
 
 def test_entries_hold_the_report_and_the_digest_of_the_predictions(

@@ -243,6 +243,32 @@ def test_state_that_adapting_anew_leaves_is_no_transduction(digits: me.DoubleNMN
     assert not report.transductive, report.transductive_evidence
 
 
+def test_what_is_kept_from_earlier_episodes_is_not_deterministic(digits: me.DoubleNMNIST) -> None:
+    class Remembering(OnSums):
+        """The label of the nearest support sample of all episodes."""
+
+        def __init__(self) -> None:
+            super().__init__(first_cells)
+            self.x: list[torch.Tensor] = []
+            self.y: list[torch.Tensor] = []
+
+        def adapt(self, x: torch.Tensor, y: torch.Tensor, ways: int) -> Any:
+            self.x.append(x.flatten(1))
+            self.y.append(y)
+            seen, labels = torch.cat(self.x), torch.cat(self.y)
+
+            def classify(query_x: torch.Tensor) -> torch.Tensor:
+                nearest = torch.cdist(query_x.flatten(1), seen).argmin(dim=1)
+                return torch.nn.functional.one_hot(labels[nearest], ways).float()
+
+            return classify
+
+    report = evaluate(Remembering(), digits, episodes=20)
+    assert not report.deterministic
+    assert not report.stateful
+    assert not report.transductive, report.transductive_evidence
+
+
 def test_statistics_of_the_first_batch_are_transductive_and_no_state(
     digits: me.DoubleNMNIST,
 ) -> None:

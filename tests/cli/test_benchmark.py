@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -40,7 +42,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         (("--out", "{folder}/text/e.json"), "no folder"),
         (("--out", "{folder}/a.json", "--predictions", "{folder}/a.json"), "give two names"),
         (("--out", "{folder}/../folder/x", "--predictions", "{folder}/x"), "give two names"),
-        (("--out", "{folder}/data.h5"), "is the archive or has the name of one"),
+        (("--out", "{folder}/data.h5"), "has the name of an archive or of weights"),
         (("--out", os.fsdecode(b"caf\xe9.json")), "is not UTF-8"),
         (("--predictions", os.fsdecode(b"caf\xe9.npz")), "is not UTF-8"),
     ],
@@ -103,3 +105,61 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_files(
         "e.json": "old",
         "predictions.npz": "old",
     }
+
+
+@pytest.mark.usefixtures("no_work")
+def test_predictions_of_another_entry_are_not_replaced(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "predictions.npz").write_text("of a")
+    (tmp_path / "a.json").write_text('{"predictions": {"file": "predictions.npz"}}', "utf-8")
+    (tmp_path / "no-entry.json").write_text("[1]", "utf-8")
+    line = error_line(capsys, *words(built, "--out", tmp_path / "b.json"))
+    assert "holds the predictions of" in line
+    assert f"--predictions, such as {tmp_path / 'b.npz'}" in line
+
+
+def test_an_entry_is_made_anew_with_its_own_predictions(built: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert main(words(built, "--out", tmp_path / "a.json")) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "predictions.npz"]
+
+
+@pytest.mark.usefixtures("no_work")
+def test_entry_and_predictions_lie_side_by_side(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other").mkdir()
+    options = "--out", tmp_path / "e.json", "--predictions", tmp_path / "other" / "p.npz"
+    assert "are in two folders" in error_line(capsys, *words(built, *options))
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.HDF5", "w.safetensors"])
+@pytest.mark.usefixtures("no_work")
+def test_archives_and_weights_are_no_output(
+    name: str, built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = error_line(capsys, *words(built, "--out", tmp_path / name))
+    assert "has the name of an archive or of weights" in line
+    assert not (tmp_path / name).exists()
+
+
+def test_a_device_in_place_of_an_entry_gets_no_neighbor(
+    built: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words(built, "--out", "/dev/null")) == 0
+    assert ".npz" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("redirected", [True, False], ids=["file", "pipe"])
+def test_an_entry_goes_to_stdout(redirected: bool, built: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "metaevents", *words(built, "--out", "/dev/stdout")]
+    target = tmp_path / "out.txt"
+    with target.open("wb") as file:
+        done = subprocess.run(
+            command, stdout=file if redirected else subprocess.PIPE, stderr=subprocess.PIPE
+        )
+    assert done.returncode == 0, done.stderr
+    text = target.read_text("utf-8") if redirected else done.stdout.decode()
+    assert json.JSONDecoder().raw_decode(text)[0]["format"] == "metaevents-entry"
+    assert text.endswith("/dev/stdout: written\n")

@@ -140,3 +140,20 @@ def test_validate_says_that_a_simulated_entry_never_enters(
     path = write_entry(tmp_path, "dream", source="simulated")
     assert main(["validate", str(path)]) == 0
     assert "never enters the leaderboard" in capsys.readouterr().out
+
+
+def test_the_table_replaces_no_entry(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entries = folder / "cards" / "entries"
+    before = {path: path.read_bytes() for path in entries.iterdir() if path.is_file()}
+    for path in before:
+        assert leaderboard("--entries", entries, "--markdown", path) == 2
+        assert "is read by this command" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in entries.iterdir() if path.is_file()}
+
+
+def test_no_table_is_written_outside_a_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert leaderboard() == 2
+    assert "no folder cards/entries here" in capsys.readouterr().err

@@ -117,14 +117,15 @@ def test_a_killed_run_continues_bit_for_bit(whole: Path, archive: Path, tmp_path
     assert without_time(tmp_path / "run") == without_time(whole)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_stops_at_a_checkpoint_and_continues_bit_for_bit(
-    whole: Path, archive: Path, tmp_path: Path
+    number: int, whole: Path, archive: Path, tmp_path: Path
 ) -> None:
     process = start(train_words(archive, tmp_path / "run"))
     wait_for(tmp_path / "run" / "last" / "state.json", process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, error = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert error.count("\n") == 1
     assert "--resume continues it" in error
     complete(train_words(archive, tmp_path / "run", "--resume"))
