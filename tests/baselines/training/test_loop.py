@@ -37,16 +37,16 @@ from metaevents.errors import UsageError
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_trains_and_can_be_evaluated(model: str, archive: Path, tmp_path: Path) -> None:
+    state = torch.get_rng_state()
     run = TrainingRun(small(model, steps=2), archive, tmp_path, progress=False, device="cpu")
     best = run.run()
     learner = load(best)
-    report = me.evaluate(
-        learner,
-        me.load("double-nmnist", archive, "test"),
-        "sample-5way-1shot",
-        episodes=2,
-        progress=False,
-    )
+    test = me.load("double-nmnist", archive, "test")
+    form = learner.representation
+    (episode,) = me.EpisodeLoader(test, 5, 1, 2, episodes=1, representation=form)
+    learner.adapt(episode.support_x, episode.support_y, 5)
+    assert torch.equal(torch.get_rng_state(), state), "the global generator was used"
+    report = me.evaluate(learner, test, "sample-5way-1shot", episodes=2, progress=False)
     assert report.parameters == sum(p.numel() for p in learner.model.parameters())
     assert report.seen is not None
     assert report.seen["config"]["model"] == model
