@@ -38,6 +38,7 @@ import numpy as np
 
 from baselines.networks import Params, SpikingNet
 from baselines.snn.neurons import Neuron
+from metaevents.arguments import finite_number
 from metaevents.errors import MissingError, UsageError
 from metaevents.files import PathLike, user_path, write_atomic
 
@@ -58,7 +59,8 @@ def to_nir(net: SpikingNet, params: Params | None = None, dt: float | None = Non
 
     Raises:
         MissingError: The package `nir` is not installed.
-        UsageError: The network is normalized, which NIR cannot express, or `dt` is not above 0.
+        UsageError: The network is normalized, which NIR cannot express, or `dt` is no finite number
+            above 0.
     """
     nir = _nir()
     config = net.config
@@ -67,7 +69,7 @@ def to_nir(net: SpikingNet, params: Params | None = None, dt: float | None = Non
             f"the network has norm_groups={config.norm_groups}, and NIR has no normalization; "
             "export a network that was trained with norm_groups=0"
         )
-    step = net.neurons[0].step / 1000 if dt is None else dt
+    step = net.neurons[0].step / 1000 if dt is None else finite_number("dt", dt)
     if not step > 0:
         raise UsageError(f"dt={step:g} is no time step; give one above 0, in seconds")
     values = {

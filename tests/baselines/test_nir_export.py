@@ -226,6 +226,9 @@ def test_a_graph_without_an_equal_is_refused() -> None:
         to_nir(network(norm_groups=2))
     with pytest.raises(UsageError, match="no time step"):
         to_nir(network(), dt=0)
+    for dt in (float("inf"), float("nan"), "1"):
+        with pytest.raises(UsageError, match="is no finite number"):
+            to_nir(network(), dt=dt)  # type: ignore[arg-type]
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
