@@ -283,7 +283,8 @@ class EpisodeLoader:
             global generators of torch, numpy and Python are seeded before the support and before
             the query of each episode, from `seed` and the episode's index, and put back afterwards.
             So a random transform gives the same noise whatever the number of workers, and other
-            noise in every episode. A generator of the transform's own is not seeded.
+            noise in every episode. One thread of a process transforms at a time, also while
+            another one evaluates. A generator of the transform's own is not seeded.
         bins: Number of time bins of frames, a divisor of T: neighboring bins are merged, and counts
             are summed before they saturate. T by default.
         division: "class" divides the recordings of a label between support and query for each class

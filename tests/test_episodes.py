@@ -13,8 +13,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
@@ -437,6 +439,20 @@ def test_workers_change_nothing_in_any_form(dataset: me.DoubleNMNIST, form: dict
         assert chosen == [alone[i].index for i in (2, 0, -1)]
         with pytest.raises(IndexError, match="of a loader of"):
             loader.iterate([0, 12])
+
+
+def test_noise_in_several_threads_is_that_of_one(dataset: me.DoubleNMNIST) -> None:
+    def late_noise(sample: Any) -> float:
+        time.sleep(0)  # so that another thread goes on
+        return noisy(sample)
+
+    def noise(_: int) -> list[Any]:
+        options = {**OPTIONS, "representation": "events", "transform": late_noise}
+        return [e.support_x + e.query_x for e in me.EpisodeLoader(dataset, **options)]
+
+    expected = noise(0)
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(noise, range(4))) == [expected] * 4
 
 
 def test_noise_depends_on_seed_and_episode_alone(dataset: me.DoubleNMNIST) -> None:
