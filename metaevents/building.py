@@ -19,7 +19,7 @@ from metaevents.arguments import shown
 from metaevents.custom_rules import archived_rules
 from metaevents.download import fetch_recordings
 from metaevents.errors import ArchiveError, MetaeventsError, MissingError, UsageError
-from metaevents.files import PathLike, user_path
+from metaevents.files import PathLike, file_in, user_path
 from metaevents.sources import ASLDVS, NMNIST, NOmniglot
 from metaevents.sources.base import SIMULATED, RecordingRef, Source
 from metaevents.specs import (
@@ -49,10 +49,11 @@ def archive_path(name: str, root: PathLike) -> Path:
             folder that holds `<name>.h5`.
 
     Raises:
-        UsageError: `root` cannot be used as a path.
+        UsageError: `root` cannot be used as a path, or the name is too long for a file.
     """
     path = user_path(root)
-    return path if path.is_file() or path.suffix in (".h5", ".hdf5") else path / f"{name}.h5"
+    is_archive = path.is_file() or path.suffix in (".h5", ".hdf5")
+    return path if is_archive else file_in(path, f"{name}.h5")
 
 
 def open_source(name: str, folder: PathLike) -> Source:

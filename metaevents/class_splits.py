@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from metaevents.arguments import shown
 from metaevents.errors import UsageError
 from metaevents.rng import Streams
 from metaevents.specs import PARTITIONS, Classes
@@ -69,14 +70,24 @@ def find_classes(splits: Splits | None, labels: Sequence[str], arity: int) -> di
     names = ClassNames(tuple(labels), arity)
     found = {}
     for split, classes in splits.items():
-        if isinstance(classes, str) or not isinstance(classes, Iterable):
-            raise UsageError(f"the {split} split has the classes {classes!r}; give a list of names")
-        found[split] = tuple(names.resolve(c, split) for c in classes)
+        found[split] = tuple(names.resolve(c, split) for c in _listed(classes, split))
         if not found[split]:
             raise UsageError(
                 f"the {split} split names no class; give at least one, or leave it out"
             )
     return found
+
+
+def _listed(classes: object, split: str) -> list[Any]:
+    """Return the classes that the user gave to a split, as a list."""
+    try:
+        if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable):
+            raise TypeError
+        return list(classes)
+    except TypeError:  # an array without an axis is iterable by its type
+        raise UsageError(
+            f"the {split} split has the classes {shown(classes)}; give a list of names"
+        ) from None
 
 
 def _dealt_classes(name: str, labels: Sequence[str], arity: int) -> dict[str, Classes]:
@@ -158,9 +169,9 @@ class ClassNames:
             known = all(isinstance(label, str) and label in self._known for label in components)
             readings = [components] if known and len(components) == self._arity else []
         if not readings:
-            shown = ", ".join(self._labels[:50]) + (", ..." if len(self._labels) > 50 else "")
+            listed = ", ".join(self._labels[:50]) + (", ..." if len(self._labels) > 50 else "")
             raise UsageError(
-                f"class {c!r} of the {split} split is not {self._arity} of the labels {shown}"
+                f"class {shown(c)} of the {split} split is not {self._arity} of the labels {listed}"
             )
         if len(readings) > 1:
             raise UsageError(

@@ -61,7 +61,7 @@ class ClassificationDataset(Dataset[tuple[Any, Any]]):
     ) -> None:
         for name, given in (("transform", transform), ("target_transform", target_transform)):
             if not (given is None or callable(given)):
-                raise UsageError(f"{name}={given!r} cannot be called; give a function")
+                raise UsageError(f"{name}={shown(given)} cannot be called; give a function")
         self.dataset = dataset
         self.classes = dataset.classes
         self.class_to_idx = {name: label for label, name in enumerate(self.classes)}

@@ -18,7 +18,7 @@ from metaevents.class_splits import Splits
 from metaevents.custom_rules import AS_ARCHIVED, CustomRules, archived_rules, checked_name
 from metaevents.datasets import ComposedDataset
 from metaevents.errors import UsageError
-from metaevents.files import PathLike, user_path
+from metaevents.files import PathLike, file_in, user_path
 from metaevents.sources.base import SIMULATED, Source
 from metaevents.specs import (
     BY_CLASS,
@@ -92,6 +92,7 @@ def compose(
             that name holds other recordings, divides them by another partition, or was built by
             other rules. Recordings are compared by id, label and number, not by their events.
         ArchiveError: The archive's window is too short.
+        StorageError: The archive cannot be written, as into a folder that takes no files.
 
     Example:
         digits = compose("data/double-nmnist.h5", arity=1, splits="disjoint")
@@ -133,7 +134,10 @@ def compose(
             "compose was given recordings but no root; give root=FOLDER to keep their archive in"
         )
     rules = custom.dataset_rules(labels, recordings.sensor_size)
-    path = user_path(root) / f"{rules.name}.h5"
+    folder = user_path(root)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"root={str(folder)!r} is a file; give a folder to keep the archive in")
+    path = file_in(folder, f"{rules.name}.h5")
     rule = partition if callable(partition) else None
     if is_new := not path.exists():
         build_custom(custom, path, recordings, rule, jobs=jobs, exist_ok=True, progress=progress)

@@ -9,13 +9,14 @@ its size is bounded. The rules of the built-in datasets are in `metaevents.specs
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from metaevents.arguments import shown
 from metaevents.class_splits import Splits, find_classes
 from metaevents.errors import ArchiveError, MetaeventsError, UsageError
 from metaevents.files import PathLike, user_path
@@ -47,6 +48,7 @@ AS_ARCHIVED = "as archived"
 _MAX_ELEMENTS = 20_000  # of a list of classes, as in the schema
 _MAX_PROBLEMS = 3  # that one message names
 _MAX_NAME = 100
+_MAX_NAME_BYTES = 240  # file systems take 255, and files beside the archive have longer names
 
 _BUILT_IN_FILES = files("metaevents") / "data" / "rules"
 
@@ -103,6 +105,11 @@ class CustomRules:
     license: str = ""
     citation: str = ""
     source: SourceRules | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.splits, Mapping):  # generators can be read once
+            kept = {split: _kept(classes) for split, classes in self.splits.items()}
+            object.__setattr__(self, "splits", kept)
 
     def dataset_rules(self, labels: Sequence[str], sensor_size: Sequence[int]) -> DatasetRules:
         """Return the rules for recordings with some labels.
@@ -199,6 +206,13 @@ class CustomRules:
                 f"{MAX_RULES_BYTES:,}; give splits='disjoint', or fewer classes"
             )
         return text
+
+
+def _kept(classes: Any) -> Any:
+    """Return the classes of a split with generators, of classes or labels, made lists."""
+    if not isinstance(classes, Iterator):
+        return classes
+    return [list(each) if isinstance(each, Iterator) else each for each in classes]
 
 
 def read_rules(name: PathLike) -> CustomRules:
@@ -317,7 +331,7 @@ def checked_name(name: str) -> str:
 
     Raises:
         UsageError: It is no text, has slashes, control characters or a leading dot, has more than
-            100 characters, or is the name of a built-in dataset.
+            100 characters or 240 bytes, or is the name of a built-in dataset.
     """
     if (
         not isinstance(name, str)
@@ -325,11 +339,12 @@ def checked_name(name: str) -> str:
         or name[0] == "."
         or {*name} & {*"/\\"}
         or not name.isprintable()
+        or len(name.encode()) > _MAX_NAME_BYTES
     ):
         raise UsageError(
-            f"name={str(name)[:60]!r} cannot name a file; give a text of at most {_MAX_NAME} "
-            "characters without slashes or a leading dot"
+            f"name={shown(name)} cannot name a file; give a text of at most {_MAX_NAME} characters "
+            f"or {_MAX_NAME_BYTES} bytes without slashes or a leading dot"
         )
     if name.casefold() in specs():
         raise UsageError(f"name={name!r} is the name of a built-in dataset; give another name")
-    return name
+    return str(name)

@@ -32,7 +32,7 @@ from metaevents.frames import (
 )
 from metaevents.global_state import to_tensor
 from metaevents.rng import Streams
-from metaevents.sampling import MAX_SEED, Sample, different_samples, published_samples
+from metaevents.sampling import MAX_EPISODES, MAX_SEED, Sample, different_samples, published_samples
 from metaevents.specs import PAIRINGS, DatasetRules, class_name
 
 if TYPE_CHECKING:
@@ -235,20 +235,20 @@ class ComposedDataset:
             [T, P, H, W] dense tensor of event counts; P = 0 is OFF, P = 1 is ON.
 
         Raises:
-            UsageError: There is no such class or recording, or the dtype is unknown.
+            UsageError: There is no such class or recording, or the dtype is unknown or given twice.
 
         Example:
             dataset.frames("35", 0, 7)
             dataset.frames("35", left=0, right=7, dtype=torch.uint8)
         """
-        indices, dtype = self._bind(sides, left, right, dtype)
+        indices, dtype = self._bind("dtype", sides, left, right, dtype)
         return self.stack_frames([self._find_recordings(c, indices)], dtype=dtype)[0]
 
     def events(
         self,
         c: ClassRef,
         *sides: int,
-        downsampled: bool = True,
+        downsampled: bool | None = None,
         left: int | None = None,
         right: int | None = None,
     ) -> Events:
@@ -257,8 +257,8 @@ class ComposedDataset:
         Args:
             c: Class name, or index in `classes`.
             sides: One index per side, as for `frames`. `downsampled` may follow as the last one.
-            downsampled: On the grid of `frames`; False keeps the pixels of the crop (64 x 32,
-                480 x 180).
+            downsampled: On the grid of `frames`, as by default; False keeps the pixels of the crop
+                (64 x 32, 480 x 180).
             left: The index of side 0, by name.
             right: The index of side 1, by name.
 
@@ -267,18 +267,36 @@ class ComposedDataset:
             in microseconds from the start of the recordings.
 
         Raises:
-            UsageError: There is no such class or recording.
+            UsageError: There is no such class or recording, or `downsampled` is given twice or is
+                neither True nor False.
         """
-        indices, downsampled = self._bind(sides, left, right, downsampled)
-        return self.sample_events(self._find_recordings(c, indices), downsampled=downsampled)
+        indices, given = self._bind("downsampled", sides, left, right, downsampled)
+        if given is not None and not isinstance(given, (bool, np.bool_)):
+            raise UsageError(
+                f"downsampled={shown(given)}; give True or False, after one index per side"
+            )
+        recordings = self._find_recordings(c, indices)
+        return self.sample_events(recordings, downsampled=given is None or bool(given))
 
     def _bind(
-        self, positional: tuple[Any, ...], left: int | None, right: int | None, option: Any
+        self,
+        name: str,
+        positional: tuple[Any, ...],
+        left: int | None,
+        right: int | None,
+        option: Any,
     ) -> tuple[tuple[Any, ...], Any]:
         """Return the indices of the sides and the option of a call of `frames` or `events`.
 
         The sides are given by position, by the names `left` and `right`, or both. The option may
         follow the sides by position.
+
+        Args:
+            name: Name of the option.
+            positional: What was given by position.
+            left: As for `frames`.
+            right: As for `frames`.
+            option: What was given by the option's name; None if nothing was.
         """
         sides = positional
         for side, index in enumerate((left, right)):
@@ -293,6 +311,11 @@ class ComposedDataset:
             sides = (*sides, index)
         arity = self.rules.composition.arity
         if len(sides) == len(positional) == arity + 1:
+            if option is not None:
+                raise UsageError(
+                    f"got {name} twice, {shown(sides[arity])} by position and {shown(option)} by "
+                    "name; give it once"
+                )
             return sides[:arity], sides[arity]
         return sides, option
 
@@ -402,7 +425,9 @@ class ComposedDataset:
             return 1
         bins = whole_number("bins", bins, least=1)
         if T % bins:
-            raise UsageError(f"bins={bins} does not divide the {T} time bins; give a divisor")
+            raise UsageError(
+                f"bins={shown(bins)} does not divide the {T} time bins; give a divisor"
+            )
         return T // bins
 
     def _stack_merged(
@@ -659,7 +684,9 @@ class ComposedDataset:
         """
         from metaevents.classification import ClassificationDataset
 
-        pairs_per_class = whole_number("pairs_per_class", pairs_per_class, least=1)
+        pairs_per_class = whole_number(
+            "pairs_per_class", pairs_per_class, least=1, most=MAX_EPISODES
+        )
         seed = whole_number("seed", seed, least=0, most=MAX_SEED)
         numpy_dtype(dtype)  # raises for an unknown one
         self.merged_bins(bins)  # raises for a number that does not divide T

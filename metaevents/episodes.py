@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from metaevents.arguments import one_of, shown, whole_number
 from metaevents.errors import UsageError
-from metaevents.frames import numpy_dtype
+from metaevents.frames import numpy_dtype, torch_dtype
 from metaevents.global_state import generators_restored, ordinary_tensors, seed_generators
 from metaevents.hashing import digest_json
 from metaevents.rng import Streams
@@ -86,15 +86,16 @@ class Episode:
         device: torch.device | str | int | torch.dtype | None = None,
         non_blocking: bool = False,
         *,
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
     ) -> Episode:
         """Return the episode with its tensors on a device; lists of events stay where they are.
 
         Args:
             device: The device; None leaves the tensors where they are. A dtype counts as `dtype`.
             non_blocking: Do not wait for copies from pinned memory to a GPU.
-            dtype: A floating-point dtype or torch.uint8, for the samples alone: labels stay int64.
-                Counts beyond its range become its largest value.
+            dtype: A floating-point dtype or torch.uint8, also one of NumPy or a name such as
+                "float16", for the samples alone: labels stay int64. Counts beyond its range become
+                its largest value.
 
         Raises:
             UsageError: The device does not exist here, or the dtype does not suit samples.
@@ -102,10 +103,15 @@ class Episode:
         import torch
 
         if isinstance(device, torch.dtype):
+            if dtype is not None:
+                raise UsageError(
+                    f"got the dtypes {device} and {shown(dtype)}; give one, by position or by name"
+                )
             device, dtype = None, device
-        if dtype is not None and not (dtype.is_floating_point or dtype == torch.uint8):
+        wanted = torch_dtype(dtype)
+        if wanted is not None and not (wanted.is_floating_point or wanted == torch.uint8):
             raise UsageError(
-                f"dtype={dtype} does not suit samples; give a floating-point dtype or torch.uint8"
+                f"dtype={wanted} does not suit samples; give a floating-point dtype or torch.uint8"
             )
         target = None if device is None else _checked_device(device)
 
@@ -115,9 +121,9 @@ class Episode:
             return value.to(target, non_blocking=non_blocking)
 
         def convert(value: Any) -> Any:
-            if dtype is None or not isinstance(value, torch.Tensor):
+            if wanted is None or not isinstance(value, torch.Tensor):
                 return value
-            return _saturated(value, dtype)
+            return _saturated(value, wanted)
 
         moved = self._map(move)
         return replace(moved, support_x=convert(moved.support_x), query_x=convert(moved.query_x))
@@ -210,7 +216,7 @@ def _checked_device(device: Any) -> torch.device:
             torch.empty(0, device=checked)
     except (RuntimeError, TypeError, ValueError, AssertionError, NotImplementedError):
         raise UsageError(
-            f"device={device!r} does not exist here; give one that does, such as 'cpu'"
+            f"device={shown(device)} does not exist here; give one that does, such as 'cpu'"
         ) from None
     return checked
 
@@ -277,7 +283,8 @@ class EpisodeLoader:
             global generators of torch, numpy and Python are seeded before the support and before
             the query of each episode, from `seed` and the episode's index, and put back afterwards.
             So a random transform gives the same noise whatever the number of workers, and other
-            noise in every episode. A generator of the transform's own is not seeded.
+            noise in every episode. One thread of a process transforms at a time, also while
+            another one evaluates. A generator of the transform's own is not seeded.
         bins: Number of time bins of frames, a divisor of T: neighboring bins are merged, and counts
             are summed before they saturate. T by default.
         division: "class" divides the recordings of a label between support and query for each class
@@ -626,7 +633,7 @@ class _SampleForm:
         dataset.merged_bins(bins)  # raises for a number that does not divide T
         numpy_dtype(dtype)  # raises for an unknown one
         if not (transform is None or callable(transform)):
-            raise UsageError(f"transform={transform!r} cannot be called; give a function")
+            raise UsageError(f"transform={shown(transform)} cannot be called; give a function")
         self.dataset, self.representation, self.layout = dataset, representation, layout
         self.dtype, self.transform, self.bins = dtype, transform, bins
         self.compiled = transform is None and representation != "events"
@@ -729,7 +736,14 @@ class _SampleForm:
             x = self._stack(
                 [self._transformed(*task, part) for task in zip(x, indices, strict=True)]
             )
-        return x.transpose(1, 2).contiguous() if self.layout == "TNPHW" else x
+        if self.layout != "TNPHW":
+            return x
+        if x.ndim < 3:
+            raise UsageError(
+                "the transform's results are single numbers, which have no time axis for "
+                "layout='TNPHW'; return tensors [T, ...], or leave the layout out"
+            )
+        return x.transpose(1, 2).contiguous()
 
     @staticmethod
     def _stack(tasks: list[list[Any]]) -> torch.Tensor:

@@ -62,10 +62,7 @@ def whole_numbers(
         UsageError: The column has another shape or type, or a number is not whole, not finite, or
             beyond the type.
     """
-    try:
-        column = np.asarray(values)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(f"{name} cannot be read as a column of numbers ({error})") from error
+    column = _column(name, values)
     dtype = np.dtype(dtype)
     unit = _UNITS.get(name, "whole pixels")
     if column.ndim != 1:
@@ -89,6 +86,14 @@ def whole_numbers(
             f"({bounds.min} to {bounds.max}); give {unit}"
         )
     return column.astype(dtype)
+
+
+def _column(name: str, values: object) -> npt.NDArray[Any]:
+    """Return a column as an array, from a list or a tensor as well."""
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"{name} cannot be read as a column of numbers ({error})") from error
 
 
 def make_events(x: npt.ArrayLike, y: npt.ArrayLike, t: npt.ArrayLike, p: npt.ArrayLike) -> Events:
@@ -151,11 +156,11 @@ def as_events(array: Any) -> Events:
     if dtype == EVENT_DTYPE and array.ndim == 1:
         return np.array(array, EVENT_DTYPE)
     names = _find_fields(array)
-    columns = {field: array[name] for field, name in names.items()}
+    columns = {field: _column(name, array[name]) for field, name in names.items()}
     for axis in ("x", "y"):
         if axis in columns:
-            columns[axis] = _clipped(axis, np.asarray(columns[axis]))
-    n = np.size(columns["t"])
+            columns[axis] = _clipped(axis, columns[axis])
+    n = columns["t"].size
     columns.setdefault("y", np.zeros(n, np.int16))
     columns.setdefault("p", np.ones(n, np.bool_))
     return make_events(*(columns[field] for field in ("x", "y", "t", "p")))

@@ -101,8 +101,8 @@ def user_path(path: PathLike) -> Path:
             it absolute, because the process can change its folder.
 
     Raises:
-        UsageError: It is no path, names the home of an unknown user, or has a character that no
-            path can have.
+        UsageError: It is no path, names the home of an unknown user, is too long, or has a
+            character that no path can have.
     """
     try:
         text = os.fsdecode(path)
@@ -110,15 +110,45 @@ def user_path(path: PathLike) -> Path:
             raise ValueError("it has a null character")
         plain = Path(text)
         if text.startswith("~") or not str(plain).startswith("~"):
-            return plain.expanduser()
-        return plain.absolute()  # `./~x` is a file in the working folder, not a home
+            plain = plain.expanduser()
+        else:
+            plain = plain.absolute()  # `./~x` is a file in the working folder, not a home
+        return _possible(plain)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(
-            f"{path!r} cannot be used as a path ({error}); give the path of a file or folder"
+            f"{path!r:.200} cannot be used as a path ({error}); give the path of a file or folder"
         ) from error
 
 
 _STANDARD_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
+
+
+def file_in(folder: Path, name: str) -> Path:
+    """Return the path of a file in a folder.
+
+    Args:
+        folder: A path from `user_path`.
+        name: Name of the file, without slashes.
+
+    Raises:
+        UsageError: The file system takes no name of that length.
+    """
+    try:
+        return _possible(folder / name)
+    except ValueError as error:
+        raise UsageError(
+            f"{name[:60]!r} cannot be used as the name of a file ({error}); give a shorter name"
+        ) from error
+
+
+def _possible(path: Path) -> Path:
+    """Return a path that the file system can look up, or raise ValueError."""
+    try:
+        path.lstat()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # what `Path.exists` would raise
+            raise ValueError("it is too long") from error
+    return path
 
 
 def write_atomic(path: PathLike, content: bytes | str, *, sync: bool = True) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metaevents.arguments import shown
 from metaevents.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,11 +38,35 @@ def numpy_dtype(dtype: torch.dtype | None) -> np.dtype[Any]:
         torch.bfloat16: np.float32,
         torch.uint8: np.uint8,
     }
-    if dtype not in known:
+    if not (dtype is None or isinstance(dtype, torch.dtype)) or dtype not in known:
         raise UsageError(
-            f"dtype={dtype}; choose torch.float32, torch.float16, torch.bfloat16 or torch.uint8"
+            f"dtype={shown(dtype)}; choose torch.float32, torch.float16, torch.bfloat16 or "
+            "torch.uint8"
         )
     return np.dtype(known[dtype])
+
+
+def torch_dtype(value: Any) -> torch.dtype | None:
+    """Return the torch dtype of a dtype of torch or NumPy or of its name; None for None.
+
+    Args:
+        value: Such as torch.float16, numpy.float16, "float16" or "torch.float16".
+
+    Raises:
+        UsageError: It is no dtype that torch has.
+    """
+    import torch
+
+    if value is None or isinstance(value, torch.dtype):
+        return value
+    try:
+        name = value.removeprefix("torch.") if isinstance(value, str) else np.dtype(value).name
+        dtype = getattr(torch, name, None)
+    except Exception:  # whatever numpy says of something that is no dtype
+        dtype = None
+    if not isinstance(dtype, torch.dtype):
+        raise UsageError(f"dtype={shown(value)}; choose float32, float16, bfloat16 or uint8")
+    return dtype
 
 
 def in_dtype(frames: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:

@@ -1,8 +1,8 @@
 """Global state of torch, NumPy and Python that a user may change: generators, modes, defaults.
 
 Learners and transforms draw from the global random generators. `seed_generators` seeds these and
-`generators_restored` puts them back. `ordinary_tensors` makes tensors as if the user had changed
-neither the default device nor the inference mode.
+`generators_restored` puts them back, in one thread at a time. `ordinary_tensors` makes tensors as
+if the user had changed neither the default device nor the inference mode.
 
 Which seed an episode has is left to the callers. The package itself draws from `metaevents.rng`
 only.
@@ -10,7 +10,9 @@ only.
 
 from __future__ import annotations
 
+import os
 import random
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -67,14 +69,34 @@ def restore_generators(states: tuple[Any, ...]) -> None:
         torch.cuda.set_rng_state_all(cuda_states)
 
 
+_lock = threading.RLock()  # held while the global generators are seeded for a block
+
+
+def _renew_lock() -> None:
+    """Release the lock in a forked process: the thread that held it does not exist there."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
 @contextmanager
 def generators_restored() -> Iterator[None]:
-    """Restore the states of the global generators at the end of the block, also if it fails."""
-    states = generator_states()
-    try:
-        yield
-    finally:
-        restore_generators(states)
+    """Restore the states of the global generators at the end of the block, also if it fails.
+
+    The global generators belong to all threads, and two blocks at a time would seed them for each
+    other. So the block of another thread waits. Blocks may lie within each other in one thread. A
+    block must not wait for a thread that enters one.
+    """
+    lock = _lock
+    with lock:
+        states = generator_states()
+        try:
+            yield
+        finally:
+            restore_generators(states)
 
 
 _NOTHING = nullcontext()

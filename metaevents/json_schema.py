@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
+from metaevents.arguments import shown
+
 if TYPE_CHECKING:
     from jsonschema import ValidationError
     from jsonschema.protocols import Validator
@@ -66,6 +68,19 @@ class SchemaCheck:
         """
         for error in self._validator().iter_errors(document):
             if list(error.absolute_path)[: len(steps)] == list(steps):
+                return next(self._sentences(error))
+        return None
+
+    def problem_below(self, document: Any, steps: Sequence[str | int]) -> str | None:
+        """Return the first violation in the fields below a path; None if there is none.
+
+        Args:
+            document: Any JSON value; other fields may be missing, also below the path.
+            steps: Path of an object.
+        """
+        for error in self._validator().iter_errors(document):
+            path = list(error.absolute_path)
+            if len(path) > len(steps) and path[: len(steps)] == list(steps):
                 return next(self._sentences(error))
         return None
 
@@ -154,10 +169,11 @@ def brief(value: Any) -> str:
     """Return a value as JSON, cut to 60 characters.
 
     Args:
-        value: Any JSON value, however large; only its beginning is written.
+        value: Any JSON value, however large; only its beginning is written. Objects of other types
+            are written as texts.
     """
     text = ""
-    for part in json.JSONEncoder().iterencode(value):
+    for part in json.JSONEncoder(default=shown).iterencode(value):
         text += part[:61]
         if len(text) > 60:
             return text[:57] + "..."

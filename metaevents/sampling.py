@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from metaevents.arguments import one_of, whole_number
+from metaevents.arguments import one_of, shown, whole_number
 from metaevents.errors import UsageError
 from metaevents.recording_pools import RecordingPool, Turns, different_rows, share
 from metaevents.rng import Draws, Streams
@@ -501,7 +501,7 @@ def _argument_problem(dataset: ComposedDataset, ways: int, shots: int, queries: 
     """Return which number does not fit whatever the recordings are, or None."""
     for name, value in {"ways": ways, "shots": shots, "queries": queries}.items():
         if value < 1:
-            return f"{name}={value}; give at least 1"
+            return f"{name}={shown(value)}; give at least 1"
     if ways > len(dataset):
         return (
             f"ways={ways}, but the {dataset.split} split of {dataset.name} has {len(dataset)} "
@@ -549,6 +549,18 @@ def sides_of_labels(components: Sequence[str]) -> dict[str, list[int]]:
     return sides
 
 
+def _filled_pools(dataset: ComposedDataset, name: str) -> list[np.ndarray]:
+    """Return the recordings of a class on each side, if every side has some."""
+    pools = [dataset.pool(label) for label in dataset.components[name]]
+    for label, pool in zip(dataset.components[name], pools, strict=True):
+        if not len(pool):
+            raise UsageError(
+                f"{dataset.archive.path} has no recording of {label!r} for the {dataset.split} "
+                f"split of {dataset.name}; build it from more recordings"
+            )
+    return pools
+
+
 def published_samples(dataset: ComposedDataset, name: str, draws: Draws, k: int) -> list[Sample]:
     """Draw samples of a class by the published loader's index arithmetic, with distinct keys.
 
@@ -565,7 +577,8 @@ def published_samples(dataset: ComposedDataset, name: str, draws: Draws, k: int)
         `k` samples.
 
     Raises:
-        UsageError: The dataset has no published pairing, or `k` exceeds the number of keys.
+        UsageError: The dataset has no published pairing or no recording of the class, or `k`
+            exceeds the number of keys.
     """
     published = dataset.rules.published
     if published is None:
@@ -575,7 +588,7 @@ def published_samples(dataset: ComposedDataset, name: str, draws: Draws, k: int)
             f"published pairing has {published.keys} keys per class, got {k} samples per class; "
             "give at most that"
         )
-    pools = [dataset.pool(label) for label in dataset.components[name]]
+    pools = _filled_pools(dataset, name)
     divisor = published.divisor[dataset.split]
     samples: list[Sample] = []
     for key in draws.choose(range(published.keys), k):
@@ -599,7 +612,7 @@ def different_samples(dataset: ComposedDataset, name: str, draws: Draws, k: int)
     Raises:
         UsageError: The class has fewer different samples.
     """
-    pools = [dataset.pool(label) for label in dataset.components[name]]
+    pools = _filled_pools(dataset, name)
     sides = sides_of_labels(dataset.components[name])
     available = prod(perm(len(dataset.pool(label)), len(places)) for label, places in sides.items())
     if k > available:

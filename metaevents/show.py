@@ -7,7 +7,7 @@ ON and OFF events have two colors. Everything is drawn with Pillow. Figures of r
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from metaevents.archive.reader import Archive
+from metaevents.arguments import one_of, shown, whole_number
 from metaevents.building import dataset_rules
 from metaevents.composition import compose
 from metaevents.datasets import ComposedDataset
@@ -22,6 +23,7 @@ from metaevents.errors import UsageError
 from metaevents.events import downsample, rasterize
 from metaevents.files import user_path, write_atomic
 from metaevents.rng import Streams
+from metaevents.sampling import MAX_SEED
 from metaevents.specs import PARTITIONS
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ def show(
     archive: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    classes: Sequence[str] | None = None,
+    classes: Iterable[str] | None = None,
     split: str | None = None,
     seed: int = 0,
 ) -> Path:
@@ -70,25 +72,44 @@ def show(
         classes: Class names, at least one; by default six, spread over the splits. A name that is
             given twice is drawn once.
         split: Use only classes and recordings of this split: "train", "val" or "test".
-        seed: Selects the recordings.
+        seed: Selects the recordings, from 0 to 2^64 - 1.
 
     Returns:
         The path of the written file.
 
     Raises:
-        UsageError: A class does not exist or has too few recordings, `out` has another suffix, or
-            there is no class to draw.
+        UsageError: A class does not exist or has too few recordings, `out` has another suffix,
+            there is no class to draw, or the split or the seed is none.
     """
     path = user_path(out)
     draw = {".png": _draw_contact_sheet, ".gif": _draw_animation}.get(path.suffix.lower())
     if draw is None:
         raise UsageError(f"{path} has the suffix {path.suffix!r}; name a .png or a .gif")
-    if classes is not None and not classes:
-        raise UsageError("no class to draw; give class names such as 35,72")
+    if classes is not None:
+        classes = _listed(classes)
+    if split is not None:
+        split = one_of("split", split, PARTITIONS)
+    seed = whole_number("seed", seed, least=0, most=MAX_SEED)
     samples = _select_samples(Archive(archive), classes, split, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, draw(samples))
     return path
+
+
+def _listed(classes: object) -> list[str]:
+    """Return the class names that the user gave, as a list."""
+    if isinstance(classes, str) or not isinstance(classes, Iterable):
+        raise UsageError(f"classes={shown(classes)} is no list of names; give one such as ['35']")
+    try:
+        names = list(classes)
+    except TypeError:  # an array without an axis
+        names = [classes]
+    for name in names:
+        if not isinstance(name, str):
+            raise UsageError(f"no class {shown(name)}; give class names such as '35'")
+    if not names:
+        raise UsageError("no class to draw; give class names such as 35,72")
+    return names
 
 
 class _Sample:

@@ -176,10 +176,10 @@ class Composition:
         try:
             width, height = self.crop
         except (TypeError, ValueError):
-            raise UsageError(f"crop={self.crop!r}; give (width, height) in pixels") from None
+            raise UsageError(f"crop={shown(self.crop)}; give (width, height) in pixels") from None
         return (
-            whole_number("width of the crop", width, least=1),
-            whole_number("height of the crop", height, least=1),
+            whole_number("width of the crop", width, least=1, most=_MAX_CELLS),
+            whole_number("height of the crop", height, least=1, most=_MAX_CELLS),
         )
 
     @property

@@ -143,3 +143,8 @@ def test_single_recordings_are_samples_too(tmp_path: Path) -> None:
     data = single.as_classification(3, seed=0)
     assert data.classes == ("a", "b")
     assert len(set(data.samples)) == 6
+
+
+def test_a_number_of_pairs_has_a_bound(test_split: me.DoubleNMNIST) -> None:
+    with pytest.raises(UsageError, match="pairs_per_class=<int> is out of range"):
+        test_split.as_classification(10**5000, seed=0)

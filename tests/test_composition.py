@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from support.archives import edit_archive
@@ -14,7 +15,7 @@ from support.recordings import random_events
 import metaevents as me
 from metaevents.building import verify_rules
 from metaevents.datasets import archive_dataset
-from metaevents.errors import ArchiveError, UsageError
+from metaevents.errors import ArchiveError, StorageError, UsageError
 from metaevents.events import Events
 from metaevents.show import show
 from metaevents.sources import NMNIST, DatasetSource
@@ -395,3 +396,55 @@ def test_rules_that_do_not_fit_their_archive_are_refused(
 def test_names_of_built_in_datasets_and_odd_ones_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match=r"name="):
         me.compose(drawings(3, 5), 1, root=tmp_path, name=name, splits="disjoint")
+
+
+def test_the_classes_of_a_split_come_in_any_form(tmp_path: Path) -> None:
+    lists = {"train": ["d00", "d01"], "test": [("d02",)]}
+    generators = {
+        "train": (name for name in lists["train"]),
+        "test": (iter(labels) for labels in lists["test"]),
+    }
+    for splits in (lists, generators):
+        dataset = me.compose(drawings(3, 5), 1, root=tmp_path, name="any", splits=splits)  # type: ignore[arg-type]
+        assert dataset.classes == ("d00", "d01")
+
+
+@pytest.mark.parametrize("root", ["file", "file/below"])
+def test_a_root_that_can_be_no_folder_is_refused(tmp_path: Path, root: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises((UsageError, StorageError), match=r"is a file; give|give a folder that tak"):
+        me.compose(drawings(3, 5), 1, root=tmp_path / root, splits="disjoint")
+    with pytest.raises(UsageError, match=r"cannot be used as a path \(it is too long\); give"):
+        me.compose(drawings(3, 5), 1, root="a" * 5000, splits="disjoint")
+
+
+def test_a_name_fits_into_a_file_name_and_is_plain_text(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot name a file; give a text of at most 100 charact"):
+        me.compose(drawings(3, 5), 1, root=tmp_path, name="\u6f22" * 100, splits="disjoint")
+    longest = "\u6f22" * 80
+    assert me.compose(drawings(3, 5), 1, root=tmp_path, name=longest, splits="disjoint")
+    source = Listed("abcde", "abcde")
+    source.name, source.labels = np.str_("listed"), tuple(map(np.str_, "xyz"))  # type: ignore[assignment]
+    options: dict[str, Any] = {**LISTED, "name": np.str_("plain"), "license": np.str_("MIT")}
+    dataset = me.compose(source, root=tmp_path, **options)
+    assert (dataset.archive.dataset, dataset.archive.source) == ("plain", "listed")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": ["train"]}, "choose one of train, val, test"),
+        ({"partition": ["by-class"]}, "choose one of official-folders"),
+        ({"crop": (10**5000, 4)}, "width of the crop=<int> is out of range"),
+        ({"name": ["x"]}, r"name=\['x'\] cannot name a file"),
+        ({"splits": {"train": np.array("d00")}}, r"the train split has the classes array\('d00'"),
+        ({"splits": {"train": [10**5000]}}, "class <int> of the train split is not 1 of"),
+    ],
+)
+def test_arguments_of_other_types_are_refused(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        me.compose(
+            drawings(3, 5), **{"arity": 1, "root": tmp_path, "splits": "disjoint", **options}
+        )

@@ -121,6 +121,19 @@ def test_sides_are_given_by_position_or_as_left_and_right(test_split: me.DoubleN
         (lambda ds: ds.frames("47", 0, left=0), "give each side once"),
         (lambda ds: ds.events("47", right=0), "give each side once"),
         (lambda ds: ds.events("47", 0, 0, right=0), "give each side once"),
+        (lambda ds: ds.frames(10**5000, 0, 0), "no class <int> among the 20"),
+        (lambda ds: ds.frames(["47"], 0, 0), r"no class \['47'\] among the 20"),
+        (lambda ds: ds.frames("47", 10**5000, 0), "side 0, got index <int>; give one from 0"),
+        (lambda ds: ds.frames("47", 0, 0, left=10**5000), "left=<int> and right=None"),
+        (lambda ds: ds.frames("47", 0, 0, dtype=[1]), r"dtype=\[1\]; choose torch.float32"),
+        (lambda ds: ds.stack_frames([(0, 0)], bins=10**5000), "bins=<int> does not divide"),
+        (
+            lambda ds: ds.frames("47", 0, 0, torch.uint8, dtype=torch.float16),
+            "dtype twice, torch.uint8 by position and torch.float16 by name; give it once",
+        ),
+        (lambda ds: ds.frames("47", 0, 0, torch.uint8, dtype=torch.uint8), "got dtype twice"),
+        (lambda ds: ds.events("47", 0, 0, False, downsampled=True), "got downsampled twice"),
+        (lambda ds: ds.events("47", 0, 0, 7), "downsampled=7; give True or False, after one"),
     ],
 )
 def test_wrong_samples_are_refused(test_split: me.DoubleNMNIST, call: Any, message: str) -> None:
@@ -206,13 +219,16 @@ def test_published_pairing_follows_the_index_arithmetic(nmnist_root: Path) -> No
         ({"split": "dev"}, "split='dev'; choose one of train, val, test"),
         ({"pairing": "random"}, "choose one of all, published"),
         ({"classes": "mine"}, "choose one of published, novel-components"),
+        ({"split": ["test"]}, r"split=\['test'\]; choose one of train, val, test"),
+        ({"classes": ["published"]}, r"classes=\['published'\]; choose one of published, novel"),
+        ({"pairing": np.array(["all", "all"])}, "choose one of all, published"),
     ],
 )
 def test_unknown_options_are_refused(
-    nmnist_root: Path, options: dict[str, str], message: str
+    nmnist_root: Path, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        me.DoubleNMNIST(nmnist_root, **options)  # type: ignore[arg-type]
+        me.DoubleNMNIST(nmnist_root, **options)
 
 
 def test_an_archive_of_a_smaller_sensor_is_refused(tmp_path: Path) -> None:
@@ -246,6 +262,10 @@ def test_a_reduced_archive_says_what_is_missing(tmp_path: Path) -> None:
     assert dataset.n_recordings("47") == (2, 0)
     with pytest.raises(UsageError, match="no recording of '7' for the test split"):
         dataset.frames("47", 0, 0)
+    for pairing in ("all", "published"):
+        paired = me.DoubleNMNIST(tmp_path, split="test", pairing=pairing)
+        with pytest.raises(UsageError, match=r"double-nmnist.h5 has no recording of '7' for the t"):
+            paired.as_classification(2, seed=0)
     with pytest.raises(
         UsageError, match=r"'17' has \(2, 0\).*build the archive from more recordings"
     ):

@@ -13,8 +13,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
@@ -309,6 +311,12 @@ def test_a_workers_memory_does_not_grow_with_episodes(dataset: me.DoubleNMNIST) 
         ({"num_workers": -1}, "num_workers=-1"),
         ({"layout": "TCHW"}, "choose one of TPHW, TPWH, TNPHW"),
         ({"representation": "voxels"}, "choose one of frames, sum, events"),
+        ({"layout": np.array(["TPHW", "TPWH"])}, "choose one of TPHW, TPWH, TNPHW"),
+        ({"representation": np.array(["sum", "sum"])}, "choose one of frames, sum, events"),
+        ({"division": np.array(["class", "class"])}, "choose one of class, episode"),
+        ({"division": ["class"]}, "choose one of class, episode"),
+        ({"ways": -(10**5000)}, "ways=<int>; give at least 1"),
+        ({"dtype": [1]}, r"dtype=\[1\]; choose torch.float32"),
         ({"dtype": torch.int32}, "choose torch.float32"),
         ({"layout": "TNPHW", "representation": "sum"}, "layout='TNPHW' needs a time axis"),
         ({"bins": 10, "representation": "events"}, "bins needs a time axis"),
@@ -431,6 +439,20 @@ def test_workers_change_nothing_in_any_form(dataset: me.DoubleNMNIST, form: dict
         assert chosen == [alone[i].index for i in (2, 0, -1)]
         with pytest.raises(IndexError, match="of a loader of"):
             loader.iterate([0, 12])
+
+
+def test_noise_in_several_threads_is_that_of_one(dataset: me.DoubleNMNIST) -> None:
+    def late_noise(sample: Any) -> float:
+        time.sleep(0)  # so that another thread goes on
+        return noisy(sample)
+
+    def noise(_: int) -> list[Any]:
+        options = {**OPTIONS, "representation": "events", "transform": late_noise}
+        return [e.support_x + e.query_x for e in me.EpisodeLoader(dataset, **options)]
+
+    expected = noise(0)
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(noise, range(4))) == [expected] * 4
 
 
 def test_noise_depends_on_seed_and_episode_alone(dataset: me.DoubleNMNIST) -> None:
@@ -731,3 +753,45 @@ def test_a_dtype_saturates(loader: me.EpisodeLoader) -> None:
 def test_an_unknown_device_is_refused(loader: me.EpisodeLoader, device: Any) -> None:
     with pytest.raises(UsageError, match="does not exist here; give one that does"):
         loader[0].to(device)
+
+
+def test_an_index_of_any_size_is_out_of_range(dataset: me.DoubleNMNIST) -> None:
+    loader = me.EpisodeLoader(dataset, **OPTIONS)
+    for index in (10**5000, -(10**5000)):
+        with pytest.raises(IndexError, match="episode <int> of a loader of 12"):
+            loader[index]
+        with pytest.raises(IndexError, match="episode <int> of a loader of 12"):
+            loader.iterate([index])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "torch.float16", np.float16, np.dtype("float16")])
+def test_an_episode_takes_dtypes_by_name_and_those_of_numpy(
+    dataset: me.DoubleNMNIST, dtype: Any
+) -> None:
+    episode = me.EpisodeLoader(dataset, **OPTIONS)[0]
+    assert torch.equal(episode.to(dtype=dtype).query_x, episode.to(torch.float16).query_x)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"dtype": "half a float"}, "dtype='half a float'; choose float32, float16, bfloat16"),
+        ({"dtype": [1]}, "; choose float32, float16"),
+        ({"dtype": np.int32}, "dtype=torch.int32 does not suit samples"),
+        ({"device": torch.float16, "dtype": torch.uint8}, "torch.float16 and torch.uint8; give"),
+    ],
+)
+def test_other_dtypes_of_an_episode_are_refused(
+    dataset: me.DoubleNMNIST, given: dict[str, Any], message: str
+) -> None:
+    episode = me.EpisodeLoader(dataset, **OPTIONS)[0]
+    with pytest.raises(UsageError, match=message):
+        episode.to(**given)
+
+
+@pytest.mark.parametrize("batch_size", [None, 2])
+def test_single_numbers_have_no_time_axis(dataset: me.DoubleNMNIST, batch_size: int | None) -> None:
+    options = {**OPTIONS, "transform": torch.sum, "batch_size": batch_size}
+    assert me.EpisodeLoader(dataset, **options)[0].support_y.numel()
+    with pytest.raises(UsageError, match=r"single numbers, which have no time axis .*; return"):
+        me.EpisodeLoader(dataset, **options, layout="TNPHW")[0]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.packages import import_or_skip
@@ -185,6 +186,21 @@ X, Y, T = [3, 4], [2, 1], [5, 9]
 )
 def test_the_forms_of_common_libraries_are_taken(array: Any) -> None:
     assert ev.as_events(array).tolist() == EXPECTED
+
+
+@pytest.mark.parametrize("kind", [list, torch.tensor, np.array])
+def test_the_columns_of_a_mapping_have_any_form(kind: Any) -> None:
+    columns = {"x": [3, 4], "y": [1, 2], "t": [5, 9], "p": [1, 0]}
+    events = ev.as_events({name: kind(column) for name, column in columns.items()})
+    assert events.tolist() == [(3, 1, 5, True), (4, 2, 9, False)]
+
+
+def test_columns_that_are_no_arrays_are_refused() -> None:
+    ragged: Any = [[1], [2, 3]]
+    for name in ("x", "t"):
+        columns = {"x": [3, 4], "t": [5, 9], name: ragged}
+        with pytest.raises(UsageError, match=f"{name} cannot be read as a column of numbers"):
+            ev.as_events(columns)
 
 
 def test_an_npz_file_of_columns_is_taken(tmp_path: Path) -> None:

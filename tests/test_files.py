@@ -472,7 +472,7 @@ def test_a_users_path_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert user_path(os.fsencode("x\udcff")) == Path("x\udcff")
 
 
-@pytest.mark.parametrize("path", ["~no-such-user/x", "a\0b", None, 3, ["x"]])
+@pytest.mark.parametrize("path", ["~no-such-user/x", "a\0b", None, 3, ["x"], "a" * 5000])
 def test_what_is_no_path_is_a_usage_error(path: Any) -> None:
     with pytest.raises(UsageError, match="cannot be used as a path"):
         user_path(path)

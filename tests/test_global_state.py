@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import random
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
 import numpy as np
+import pytest
 import torch
 
-from metaevents.global_state import ordinary_tensors, to_tensor
+from metaevents.global_state import (
+    generators_restored,
+    ordinary_tensors,
+    seed_generators,
+    to_tensor,
+)
 
 
 def test_modes_are_undone_within_the_block_alone() -> None:
@@ -38,3 +50,48 @@ def test_a_tensor_shares_the_arrays_memory() -> None:
         assert not tensor.is_inference()
         tensor += 1
     assert array.tolist() == [2, 2, 2]
+
+
+def test_blocks_that_seed_lie_within_each_other_in_one_thread() -> None:
+    with generators_restored():
+        seed_generators(3)
+        with generators_restored():
+            seed_generators(4)
+        inner = random.random()
+    assert inner == random.Random(3).random()
+
+
+def test_the_block_of_another_thread_waits() -> None:
+    entered = Event()
+
+    def enter() -> None:
+        with generators_restored():
+            entered.set()
+
+    with ThreadPoolExecutor(1) as threads:
+        with generators_restored():
+            waiting = threads.submit(enter)
+            assert not entered.wait(0.1)
+        waiting.result(10)
+    assert entered.is_set()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_forked_process_does_not_wait_for_a_thread_of_its_parent() -> None:
+    entered, done = Event(), Event()
+
+    def stay() -> None:
+        with generators_restored():
+            entered.set()
+            done.wait(60)
+
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(stay)
+        entered.wait(10)
+        child = os.fork()
+        if not child:
+            signal.alarm(20)  # ends it if it waits
+            with generators_restored():
+                os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        done.set()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from support.command_line import error_line
 
 from metaevents.cli import main
+from metaevents.errors import UsageError
+from metaevents.show import show
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +58,33 @@ def test_a_class_that_is_given_twice_is_drawn_once(built: Path, tmp_path: Path) 
         out = tmp_path / f"{name}.png"
         assert main(["show", str(built), "--classes", classes, "--out", str(out)]) == 0
     assert (tmp_path / "once.png").read_bytes() == (tmp_path / "often.png").read_bytes()
+
+
+def test_classes_come_in_any_form(built: Path, tmp_path: Path) -> None:
+    content = [
+        show(built, tmp_path / "a.png", classes=classes).read_bytes()
+        for classes in (["35", "72"], (name for name in ("35", "72")), np.array(["35", "72"]))
+    ]
+    assert content[0] == content[1] == content[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": "35"}, "classes='35' is no list of names; give one such as"),
+        ({"classes": 35}, "classes=35 is no list of names"),
+        ({"classes": [["35"]]}, r"no class \['35'\]; give class names such as"),
+        ({"classes": np.array(35)}, r"no class array\(35\); give class names"),
+        ({"classes": iter([])}, "no class to draw; give"),
+        ({"split": ["test"]}, "choose one of train, val, test"),
+        ({"seed": -1}, "seed=-1 is out of range; give a whole number from 0 to"),
+        ({"seed": 2**64}, "is out of range; give a whole number from 0 to"),
+        ({"seed": "1"}, "seed='1' is no whole number"),
+    ],
+)
+def test_other_options_are_refused(
+    built: Path, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        show(built, tmp_path / "a.png", **options)
+    assert not (tmp_path / "a.png").exists()

@@ -19,6 +19,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import compress, groupby, islice
 from pathlib import Path
@@ -46,7 +47,7 @@ from metaevents.archive.format import (
 )
 from metaevents.archive.hdf5 import OutputFile, open_to_write, storage_errors
 from metaevents.arguments import whole_number
-from metaevents.errors import MissingError, RecordingError, UsageError
+from metaevents.errors import MissingError, RecordingError, StorageError, UsageError
 from metaevents.events import EVENT_DTYPE, Events, as_events, window
 from metaevents.files import PathLike, atomic_file, exclusive_lock, progress_bar, user_path
 from metaevents.sources.base import (
@@ -172,7 +173,8 @@ def build(
         MissingError: The source has no recordings.
         RecordingError: A file does not have the documented form, or the source returns other events
             than `Source.read` promises.
-        StorageError: The archive cannot be written, as on a full disk.
+        StorageError: The archive cannot be written, as on a full disk or into a folder that is a
+            file.
     """
     path = user_path(path).absolute()
     jobs = whole_number("jobs", jobs, least=1)
@@ -183,7 +185,13 @@ def build(
     if jobs > 1:
         _require_outermost()
     waiting = f"another process is building {path}; waiting for it"
-    with exclusive_lock(path, waiting=waiting):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive_lock(path, waiting=waiting))
+        except OSError as error:  # that makes the folder too
+            raise StorageError(
+                f"{path} cannot be made ({error.strerror or error}); give a folder that takes files"
+            ) from error
         if path.exists() and not force:
             if exist_ok:
                 return path
@@ -395,16 +403,18 @@ def _write(
         attributes = {
             "format": FORMAT,
             "format_version": format_version(len(source.labels)),
-            "dataset": header.dataset,
+            "dataset": str(
+                header.dataset
+            ),  # of a subclass of str, HDF5 would make a type of its own
             "protocol_version": header.protocol_version,
-            "source": source.name,
-            "labels": list(source.labels),
+            "source": str(source.name),
+            "labels": list(map(str, source.labels)),
             "partitions": list(PARTITIONS),
             "sensor_size": list(source.sensor_size),
             "window_us": header.window_us,
             "units": _UNITS,
-            "licence": header.license,
-            "citation": header.citation,
+            "licence": str(header.license),
+            "citation": str(header.citation),
             "creator": f"metaevents {__version__}",
             "recordings": len(kept_rows),
             "events": int(offset[-1]),

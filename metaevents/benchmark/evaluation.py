@@ -8,11 +8,8 @@ transductive or stateful (`transduction`), and what its predictions score (`scor
 from __future__ import annotations
 
 import logging
-import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, TypeVar
@@ -80,8 +77,9 @@ def evaluate(
 
     Before each episode, the global random generators of torch, numpy and Python are seeded from the
     protocol's seed and the episode's index. At the end they are restored. If several threads
-    evaluate, one waits for the other. The report depends neither on `torch.inference_mode` around
-    the call nor on torch's default device and dtype, unless the learner's own tensors do.
+    evaluate, or load episodes with a transform, one waits for the other. The report depends neither
+    on `torch.inference_mode` around the call nor on torch's default device and dtype, unless the
+    learner's own tensors do.
 
     The processes that `torchrun` started, or those of an initialized process group, share the
     episodes. All of them return the same report. On CPU, with the same number of threads, its
@@ -128,7 +126,7 @@ def evaluate(
     workers = whole_number("workers", workers, least=0, most=_MAX_WORKERS)
     if not isinstance(probe, bool):
         raise UsageError(f"probe={probe!r:.80}; give True or False")
-    with _one_evaluation(), generators_restored():
+    with generators_restored():
         return _evaluate(runner, dataset, setting, trials, workers, progress, probe)
 
 
@@ -154,7 +152,7 @@ def measure(learner: Any, dataset: ComposedDataset, protocol: str = "5way-1shot"
             f"{runner.name} does not measure what it costs; offer a method costs(support_x, "
             "support_y, query_x, ways)"
         )
-    with _one_evaluation(), generators_restored(), process_group() as group:
+    with generators_restored(), process_group() as group:
         measured = group.gather(lambda: _measure(runner, dataset, setting, group))
     return cost_fields(_in_order(measured), None)
 
@@ -229,31 +227,6 @@ def _evaluate(
         ),
         episode_facts=answers.facts(dataset.classes, drawn.classes),
     )
-
-
-_lock = threading.RLock()  # held while the global generators are seeded; see `_one_evaluation`
-
-
-def _renew_lock() -> None:
-    """Release the lock in a forked process: the thread that held it does not exist there."""
-    global _lock
-    _lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
-
-
-@contextmanager
-def _one_evaluation() -> Iterator[None]:
-    """Let one thread at a time evaluate; others wait.
-
-    The global generators belong to all threads. Two evaluations at a time would seed them for each
-    other.
-    """
-    lock = _lock
-    with lock:
-        yield
 
 
 @dataclass(frozen=True)

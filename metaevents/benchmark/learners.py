@@ -38,10 +38,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from metaevents.arguments import whole_number
+from metaevents.arguments import shown, whole_number
 from metaevents.datasets import ComposedDataset
 from metaevents.episodes import Episode, to_array
 from metaevents.errors import MetaeventsError, UsageError, printable
+from metaevents.frames import torch_dtype
 
 if TYPE_CHECKING:
     import torch
@@ -89,7 +90,7 @@ class Runner:
         named = [source for source in self._sources if hasattr(source, "__qualname__")]
         definition = named[0] if named and is_function else type(learner)
         self.name = f"{definition.__module__}.{definition.__qualname__}"[:300]
-        self.numpy = bool(self.attribute("numpy", False))
+        self.numpy = self._truth("numpy")
         device = self.attribute("device")
         try:
             self.device = torch.device("cpu" if device is None else device)
@@ -103,7 +104,7 @@ class Runner:
             "representation": self._word("representation", "frames"),
             "layout": self._word("layout", "TPHW"),
             "bins": self.attribute("bins"),
-            "dtype": _torch_dtype(self.attribute("dtype")),
+            "dtype": torch_dtype(self.attribute("dtype")),
         }
         self.sample_axis = 1 if self.loader_options["layout"] == "TNPHW" else 0
 
@@ -130,11 +131,19 @@ class Runner:
                 return value
         return default
 
+    def _truth(self, name: str) -> bool:
+        """Return whether an attribute is there and true."""
+        value = self.attribute(name, False)
+        try:
+            return bool(value)
+        except Exception:  # an array, or whatever a user's own class raises
+            raise UsageError(f"{name}={shown(value)} is neither; give True or False") from None
+
     def _word(self, name: str, default: str) -> str:
         """Return an attribute that is text."""
         value = self.attribute(name, default)
         if not isinstance(value, str):
-            raise UsageError(f"{name}={str(value)[:60]} is no text; give one such as {default!r}")
+            raise UsageError(f"{name}={shown(value)} is no text; give one such as {default!r}")
         return value
 
     def place(self, episode: Episode) -> Episode:
@@ -332,22 +341,6 @@ def _attribute_sources(learner: Any) -> list[Any]:
         else:
             break
     return sources
-
-
-def _torch_dtype(value: Any) -> torch.dtype | None:
-    """Return the torch dtype of a dtype of torch or numpy or of its name; None for None."""
-    import torch
-
-    if value is None or isinstance(value, torch.dtype):
-        return value
-    try:
-        name = value.removeprefix("torch.") if isinstance(value, str) else np.dtype(value).name
-        dtype = getattr(torch, name, None)
-    except Exception:  # whatever numpy says of something that is no dtype
-        dtype = None
-    if not isinstance(dtype, torch.dtype):
-        raise UsageError(f"dtype={value!r:.80}; choose float32, float16, bfloat16 or uint8")
-    return dtype
 
 
 @contextmanager

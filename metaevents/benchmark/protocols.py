@@ -28,7 +28,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from metaevents.arguments import whole_number
+from metaevents.arguments import shown, whole_number
 from metaevents.component_deals import DEALS
 from metaevents.datasets import ComposedDataset
 from metaevents.episodes import Episode
@@ -350,7 +350,9 @@ def bind(
     if episodes is not None:
         changes["episodes"] = whole_number("episodes", episodes, least=1)
         if changes["episodes"] > MAX_EPISODES:
-            raise UsageError(f"episodes={episodes} is too many; give at most {MAX_EPISODES:,}")
+            raise UsageError(
+                f"episodes={shown(episodes)} is too many; give at most {MAX_EPISODES:,}"
+            )
     if queries is not None:
         changes["queries"] = whole_number("queries", queries, least=1)
     return replace(protocol, **changes)

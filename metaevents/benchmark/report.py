@@ -142,11 +142,12 @@ class Report(Score):
             }
             lines += [f"  {name:<13} {text}" for name, text in described.items() if text]
         time = self.time
-        probe = "" if time["probe_s"] is None else f"{time['probe_s']:.1f} s to probe, "
+        texts = {name: "?" if value is None else f"{value:.1f}" for name, value in time.items()}
+        probe = "" if time["probe_s"] is None else f"{texts['probe_s']} s to probe, "
         return [
             *lines,
-            f"  time          {time['adapt_ms']:.1f} ms to adapt, {time['classify_ms']:.1f} ms to "
-            f"classify per episode (medians); {probe}{time['total_s']:.1f} s in total",
+            f"  time          {texts['adapt_ms']} ms to adapt, {texts['classify_ms']} ms to "
+            f"classify per episode (medians); {probe}{texts['total_s']} s in total",
         ]
 
     def _repr_html_(self) -> str:

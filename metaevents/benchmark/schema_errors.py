@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -29,6 +29,15 @@ def method_problem(name: str, value: Any) -> str | None:
         value: its value, as JSON can write it.
     """
     return _check().field_problem({"method": {name: value}}, ("method", name))
+
+
+def report_problem(fields: Mapping[str, Any]) -> str | None:
+    """Return how a field of a report violates the schema; None if none does.
+
+    Args:
+        fields: fields of a report by name, not necessarily all.
+    """
+    return _check().problem_below({"report": dict(fields)}, ("report",))
 
 
 @cache

@@ -17,6 +17,7 @@ from metaevents.benchmark.episode_digests import published_digest
 from metaevents.benchmark.predictions import Predictions, check_labels
 from metaevents.benchmark.protocols import EpisodeList, Protocol, episode_list, split_name
 from metaevents.benchmark.recording_variance import RecordingDesign
+from metaevents.benchmark.schema_errors import report_problem
 from metaevents.datasets import ComposedDataset, load
 from metaevents.errors import UsageError, printable
 from metaevents.files import PathLike
@@ -87,6 +88,9 @@ class Score:
                 "wrote it"
             )
         protocol = Protocol.from_dict(document["protocol"])
+        others = {name: value for name, value in document.items() if name != "protocol"}
+        if problem := report_problem(others):
+            raise UsageError(f"{problem}; restore what the evaluation wrote")
         return cls(**{**document, "protocol": protocol})
 
     def __str__(self) -> str:

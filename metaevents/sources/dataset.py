@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import operator
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from typing import Any
 
 import numpy as np
 
-from metaevents.arguments import whole_number
+from metaevents.arguments import shown, whole_number
 from metaevents.errors import MetaeventsError, UsageError, printable
 from metaevents.events import EVENT_DTYPE, Events, as_events, has_rows
 from metaevents.files import progress_bar
@@ -45,7 +45,8 @@ class DatasetSource:
 
     Raises:
         UsageError: A label is not among `labels`, labels are empty or given twice, the number of
-            targets is wrong, the sensor's size is none, or the events give none.
+            targets or names is wrong, a folder is no text, the sensor's size is none, or the events
+            give none.
 
     Example:
         source = DatasetSource(
@@ -63,18 +64,25 @@ class DatasetSource:
         sensor_size: Sequence[int] | None = None,
         labels: Sequence[str],
         name: str,
-        targets: Sequence[Any] | None = None,
+        targets: Iterable[Any] | None = None,
         folder: str | Callable[[int], str] = "",
-        names: Sequence[str] | None = None,
+        names: Iterable[str] | None = None,
     ) -> None:
+        if not isinstance(dataset, Sized):
+            raise UsageError(
+                f"the dataset is {type(dataset).__name__}, which has no length; give a map-style "
+                "dataset or a list of (events, label) pairs"
+            )
         self.dataset = dataset
         if sensor_size is None:
             sensor_size = getattr(dataset, "sensor_size", None)
         size = None if sensor_size is None else _sensor_size(sensor_size)
+        if not isinstance(labels, Iterable):
+            raise UsageError(f"labels={shown(labels)}; give a list of short texts")
         self.labels = tuple(str(label) for label in labels)
         if not self.labels or len(set(self.labels)) < len(self.labels) or "" in self.labels:
             raise UsageError(
-                f"labels={labels!r}; give at least one, none of them empty and each once"
+                f"labels={shown(self.labels)}; give at least one, none of them empty and each once"
             )
         self.name = name
         self._warned = False
@@ -85,18 +93,16 @@ class DatasetSource:
             targets = read_targets if targets is None else targets
             size = extent if size is None else size
         self.sensor_size = size
-        if len(targets) != len(dataset):
-            raise UsageError(
-                f"{len(targets)} targets for {len(dataset)} recordings; give one per recording"
-            )
+        given_targets = _one_each("targets", targets, len(dataset))
+        given_names = None if names is None else _one_each("names", names, len(dataset))
         self._recordings = [
             _recording_ref(
                 i,
                 self._label(target),
-                folder(i) if callable(folder) else folder,
-                f"{i:06d}" if names is None else names[i],
+                _folder_name(folder, i),
+                f"{i:06d}" if given_names is None else given_names[i],
             )
-            for i, target in enumerate(targets)
+            for i, target in enumerate(given_targets)
         ]
 
     def _label(self, target: Any) -> str:
@@ -109,7 +115,7 @@ class DatasetSource:
             index = -1
         if not 0 <= index < len(self.labels):
             raise UsageError(
-                f"label {target!r} is neither one of {self.labels} nor an index into them; "
+                f"label {shown(target)} is neither one of {self.labels} nor an index into them; "
                 "add it to labels"
             )
         return self.labels[index]
@@ -161,6 +167,27 @@ class DatasetSource:
             )
 
 
+def _one_each(name: str, values: Any, n: int) -> list[Any]:
+    """Return values as a list, if there is one per recording."""
+    try:
+        given = list(values)
+    except TypeError:
+        raise UsageError(f"{name}={shown(values)}; give a list of one per recording") from None
+    if len(given) != n:
+        raise UsageError(f"{len(given)} {name} for {n} recordings; give one per recording")
+    return given
+
+
+def _folder_name(folder: object, index: int) -> str:
+    """Return the folder of a recording."""
+    name = folder(index) if callable(folder) else folder
+    if not isinstance(name, str):
+        raise UsageError(
+            f"the folder of recording {index} is {shown(name)}; give a text, '' for none"
+        )
+    return name
+
+
 def _sensor_size(size: Sequence[int]) -> tuple[int, int]:
     """(width, height) in pixels, from a sequence that starts with them.
 
@@ -171,7 +198,7 @@ def _sensor_size(size: Sequence[int]) -> tuple[int, int]:
         width, height = size[0], size[1]
     except (TypeError, IndexError, KeyError):
         raise UsageError(
-            f"sensor_size={size!r}; give (width, height) in pixels, as tonic does"
+            f"sensor_size={shown(size)}; give (width, height) in pixels, as tonic does"
         ) from None
     most = np.iinfo(EVENT_DTYPE["x"]).max  # event arrays hold no greater coordinates
     return (
@@ -180,7 +207,7 @@ def _sensor_size(size: Sequence[int]) -> tuple[int, int]:
     )
 
 
-def _declared_targets(dataset: Any) -> Sequence[Any] | None:
+def _declared_targets(dataset: Any) -> Iterable[Any] | None:
     """The labels that a dataset gives as `targets`; None if it has none.
 
     Tonic's datasets have an empty list where labels come with the events alone.

@@ -293,6 +293,13 @@ def test_odd_attributes_are_refused(digits: me.DoubleNMNIST) -> None:
     assert evaluate(learner, digits, episodes=1).overlap is None
 
 
+def test_numpy_is_a_truth_value(digits: me.DoubleNMNIST) -> None:
+    learner = ClassMeans()
+    learner.numpy = np.array([True, False])  # type: ignore[attr-defined]
+    with pytest.raises(UsageError, match=r"numpy=.* is neither; give True or False"):
+        evaluate(learner, digits)
+
+
 def test_scores_beyond_float32_are_infinite_and_no_error(digits: me.DoubleNMNIST) -> None:
     def classify(x: torch.Tensor, ways: int) -> torch.Tensor:
         return first_cells(x, ways).double() * 1e300

@@ -161,6 +161,36 @@ def test_odd_documents_are_no_reports(digits: me.DoubleNMNIST) -> None:
             Report.from_dict(change)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("accuracy", "x", "report.accuracy is .x., expected"),
+        ("accuracy", 1.5, "report.accuracy is 1.5, expected"),
+        ("accuracy", np.zeros(2), "report.accuracy is .array"),
+        ("archive", [], r"report.archive is \[\], expected"),
+        ("archive", {}, "report.archive.fingerprint is missing, expected"),
+        ("trials", 5, "report.trials is 5, expected"),
+        ("costs", 3, "report.costs is 3, expected"),
+        ("time", {}, "report.time.adapt_ms is missing, expected"),
+        ("per_episode", [0.5, None], r"report.per_episode\[1\] is null, expected"),
+        ("deviations", "none", "report.deviations is .none., expected"),
+    ],
+)
+def test_a_damaged_field_is_named(
+    digits: me.DoubleNMNIST, field: str, value: object, message: str
+) -> None:
+    document = evaluate(ClassMeans(), digits).to_dict()
+    assert str(Report.from_dict(document))
+    with pytest.raises(UsageError, match=message):
+        Report.from_dict({**document, field: value})
+
+
+def test_a_report_without_times_is_printed(digits: me.DoubleNMNIST) -> None:
+    document = evaluate(ClassMeans(), digits).to_dict()
+    document["time"] = dict.fromkeys(document["time"])
+    assert "? ms to adapt, ? ms to classify" in str(Report.from_dict(document))
+
+
 def test_a_printed_report_has_no_control_characters(digits: me.DoubleNMNIST) -> None:
     report = evaluate(ClassMeans(), digits)
     n_lines = len(str(report).splitlines())

@@ -298,3 +298,40 @@ def test_labels_that_are_none_or_the_same_are_refused(labels: Any) -> None:
 def test_elements_that_are_no_pairs_are_refused(item: Any) -> None:
     with pytest.raises(UsageError, match=r"\(events, label\) pairs"):
         DatasetSource([item], sensor_size=(34, 34), labels="a", name="mine")
+
+
+PAIRS = [(random_events(i, 5, 4, 4), "ab"[i % 2]) for i in range(4)]
+
+
+@pytest.mark.parametrize("kind", [list, tuple, iter, np.array], ids=lambda kind: kind.__name__)
+def test_targets_and_names_come_in_any_form(kind: Any) -> None:
+    source = DatasetSource(
+        PAIRS,
+        sensor_size=(4, 4),
+        labels="ab",
+        name="mine",
+        targets=kind([0, 1, 1, 0]),
+        names=kind(["w", "x", "y", "z"]),
+    )
+    assert [ref.id for ref in source.recordings()] == ["a/w", "b/x", "b/y", "a/z"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"names": ["w", "x"]}, "2 names for 4 recordings; give one per recording"),
+        ({"names": 3}, "names=3; give a list of one per recording"),
+        ({"targets": (i for i in range(2))}, "2 targets for 4 recordings"),
+        ({"targets": 3}, "targets=3; give a list of one per recording"),
+        ({"targets": [10**5000] * 4}, "label <int> is neither one of"),
+        ({"folder": 3}, "the folder of recording 0 is 3; give a text"),
+        ({"folder": lambda i: None}, "the folder of recording 0 is None; give a text"),
+        ({"labels": 3}, "labels=3; give a list"),
+        ({"sensor_size": 10**5000}, "sensor_size=<int>; give"),
+        ({"dataset": iter(PAIRS)}, "list_iterator, which has no length; give a map-style"),
+    ],
+)
+def test_arguments_of_other_forms_are_refused(options: dict[str, Any], message: str) -> None:
+    given = {"dataset": PAIRS, "sensor_size": (4, 4), "labels": "ab", "name": "mine", **options}
+    with pytest.raises(UsageError, match=message):
+        DatasetSource(given.pop("dataset"), **given)
