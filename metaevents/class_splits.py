@@ -62,7 +62,7 @@ def find_classes(splits: Splits | None, labels: Sequence[str], arity: int) -> di
     if isinstance(splits, str):
         return _dealt_classes(splits, labels, arity)
     if not isinstance(splits, Mapping):
-        raise UsageError(f"splits={str(splits)[:60]!r} is no dictionary; {_WAYS_OUT}")
+        raise UsageError(f"splits={shown(splits)} is no dictionary; {_WAYS_OUT}")
     if unknown := sorted(set(map(str, splits)) - set(PARTITIONS)):
         raise UsageError(f"splits has the keys {', '.join(unknown)}; use {', '.join(PARTITIONS)}")
     if not splits:

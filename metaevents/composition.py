@@ -269,7 +269,7 @@ def _require_same_rights(archive: Archive, custom: CustomRules) -> None:
         given = getattr(custom, name)
         if given and given != value:
             raise UsageError(
-                f"{name}={given[:60]!r}, but {archive.path} was built with {value[:60]!r}; leave "
+                f"{name}={shown(given)}, but {archive.path} was built with {shown(value)}; leave "
                 "it out, give another name or root, or remove the archive"
             )
 

@@ -206,6 +206,8 @@ def test_an_archive_of_another_license_is_refused(tmp_path: Path) -> None:
     me.compose(source, root=tmp_path, **LISTED)
     with pytest.raises(UsageError, match=r"license='MIT', but .* was built with 'CC0'; leave it"):
         me.compose(source, root=tmp_path, license="MIT", **LISTED)
+    with pytest.raises(UsageError, match="license=3, but"):
+        me.compose(source, root=tmp_path, license=3, **LISTED)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("source", [[], {}, 3, None])
@@ -438,6 +440,7 @@ def test_a_name_fits_into_a_file_name_and_is_plain_text(tmp_path: Path) -> None:
         ({"crop": (10**5000, 4)}, "width of the crop=<int> is out of range"),
         ({"name": ["x"]}, r"name=\['x'\] cannot name a file"),
         ({"splits": {"train": np.array("d00")}}, r"the train split has the classes array\('d00'"),
+        ({"splits": 10**5000}, "splits=<int> is no dictionary; give"),
         ({"splits": {"train": [10**5000]}}, "class <int> of the train split is not 1 of"),
     ],
 )

@@ -18,7 +18,7 @@ def test_every_public_name_can_be_imported() -> None:
 
 def test_every_submodule_is_listed() -> None:
     modules = {module.name for module in pkgutil.iter_modules(me.__path__)}
-    submodules = modules - {"__main__", "_version"}
+    submodules = modules - {"__main__", "_version", "frames_triton"}  # the last needs a GPU's torch
     assert submodules <= set(dir(me))
     for name in submodules:
         assert getattr(me, name).__name__ == f"metaevents.{name}"
