@@ -376,7 +376,7 @@ _MATCHING: Mapping[str, dict[str, Any]] = {
     "spiking": {
         "time_stride": 4, "steps": 4000, "val_every": 1000, "shift": 1, "match_shift": 0,
     },
-    "conv": {"norm_groups": 8, "steps": 800, "val_every": 800, "shift": 1},
+    "conv": {"norm_groups": 8, "steps": 4000, "val_every": 1000, "shift": 1},
 }  # fmt: skip
 
 SAME_WEIGHTS = ("best", "own")
