@@ -388,7 +388,7 @@ class _RightCapacity:
             if most > shots
             else "give fewer shots"
             if most > 1
-            else "shots=1 and queries=1 do not fit either; build the archive from more recordings"
+            else "no shots and queries fit; build the archive from more recordings"
         )
         return (
             f"shots={shots} and queries={queries} need {shots + queries} recordings of a label "
@@ -468,7 +468,7 @@ class _RecordingCapacity:
             return f"queries={fitting} would fit with shots={shots}"
         if self.fits(1, 1):
             return "give fewer shots"
-        return "shots=1 and queries=1 do not fit either; build the archive from more recordings"
+        return "no shots and queries fit; build the archive from more recordings"
 
 
 _Capacity: TypeAlias = _KeyCapacity | _RightCapacity | _RecordingCapacity
