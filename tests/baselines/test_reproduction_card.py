@@ -103,12 +103,18 @@ def test_what_differs_is_that_of_the_network_of_the_claim(tmp_path: Path) -> Non
         for network, verdict in (("cnn", "holds"), ("snn", "holds"))
     ]
     rows.append({"panel": "claims", "network": "snn", "claim": "gap", "verdict": "not tested"})
-    document = {"runs": runs, "rows": rows, "data": "sample", "episodes": 7}
+    rows.append({**rows[0], "claim": "claim on two trainings", "trainings": 1})
+    document = {
+        "experiment": "reptile", "runs": runs, "rows": rows, "data": "sample", "episodes": 7,
+    }  # fmt: skip
     path = tmp_path / "double-nmnist" / "published" / "all" / "reptile.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(document), "utf-8")
     text = groups(reproduction_card(TEXT, tmp_path / "c.md", [], tmp_path, []))["REPTILE"]
-    (cnn, snn) = lines(text)
+    (cnn, snn, apart) = lines(text)
+    assert "REPTILE" not in cnn[4]
+    assert "CNN-MAML: learned inner rates" in apart[4]
+    assert "CNN-REPTILE: " not in apart[4], "it has nothing that CNN-MAML has not"
     assert "group normalization" in cnn[4]
     assert "4 ms" not in cnn[4]
     assert "4 ms" in snn[4]
