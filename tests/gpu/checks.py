@@ -43,6 +43,7 @@ def run(groups: Sequence[Sequence[str]], root: Path = ROOT) -> dict[str, Any]:
     """
     threads = str(max(1, (os.cpu_count() or 1) // len(groups)))
     environment = {"OMP_NUM_THREADS": threads, **os.environ}
+    environment.pop("PYTEST_ADDOPTS", None)  # for example workers, which take longer here
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         reports = [Path(folder) / f"{number}.xml" for number in range(len(groups))]
