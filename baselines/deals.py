@@ -151,7 +151,7 @@ def run(
         if deal not in known:
             there = f"give numbers from 1 to {len(known)}" if known else "give another archive"
             raise UsageError(f"{setting.archive} has no deal {deal}; {there}")
-    _require_same_setting(setting, test)
+    _require_same_setting(setting, deals)
     work: dict[tuple[str, int], list[Method]] = {}
     for deal in dict.fromkeys(deals):
         for method in chosen:
@@ -176,8 +176,13 @@ def run(
     return write_tables(setting.out)
 
 
-def _require_same_setting(setting: Setting, test: ComposedDataset) -> None:
+def _require_same_setting(setting: Setting, deals: Sequence[int]) -> None:
     """Refuse a folder that holds results of another setting, before the work."""
+    rows = sorted((setting.out / "rows").glob("*.json"))
+    if not rows or not deals:
+        return
+    name, classes = archive_dataset(setting.archive), DEALS[deals[0] - 1]
+    test = load(name, setting.archive, "test", pairing=setting.pairing, classes=classes)
     protocol = bind(setting.protocol, test, setting.episodes)
     wanted = {
         "dataset": test.name,
@@ -187,7 +192,7 @@ def _require_same_setting(setting: Setting, test: ComposedDataset) -> None:
         "episodes": protocol.episodes,
         "fingerprint": test.fingerprint,
     }
-    for path in sorted((setting.out / "rows").glob("*.json")):
+    for path in rows:
         row = _read(path)
         if differing := [name for name in wanted if row[name] != wanted[name]]:
             name = differing[0]
