@@ -403,9 +403,8 @@ def _write(
         attributes = {
             "format": FORMAT,
             "format_version": format_version(len(source.labels)),
-            "dataset": str(
-                header.dataset
-            ),  # of a subclass of str, HDF5 would make a type of its own
+            # HDF5 would make a type of its own of a subclass of str.
+            "dataset": str(header.dataset),
             "protocol_version": header.protocol_version,
             "source": str(source.name),
             "labels": list(map(str, source.labels)),
